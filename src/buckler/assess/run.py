@@ -1,0 +1,244 @@
+"""assess: attack, ask the deployed system again, keep the ledger."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from buckler import draws
+from buckler.assess.ledger import Ledger
+from buckler.assess.target import Target
+from buckler.attacks.suites import Suite
+from buckler.errors import DataError, UsageError
+from buckler.guard.bundle import versions
+from buckler.protocols import Attack, Classifier, Threat
+from buckler.stats import Rate, wilson
+
+SCHEMA = "buckler.assessment/1"
+_VARIANTS = 10
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """One attack's own figure: broken / the rows it was given."""
+
+    attack: str
+    parameters: str
+    broken: int
+    given: int
+    forwards: int
+    seconds: float
+
+    @property
+    def rate(self) -> Rate:
+        return wilson(self.broken, self.given)
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """One target under one threat and one suite; x_adv (n, ...) are the last points tried."""
+
+    target: str
+    knowledge: str
+    threat: dict[str, object]
+    suite: tuple[AttackResult, ...]
+    ledger: Ledger
+    seed: int
+    digest: str
+    seconds: float
+    x_adv: Tensor
+
+    def to_dict(self) -> dict[str, object]:
+        """The assessment file: JSON as it stands."""
+        return {
+            "schema": SCHEMA,
+            "target": self.target,
+            "knowledge": self.knowledge,
+            "threat": self.threat,
+            "suite": [
+                {**asdict(result), "rate": asdict(result.rate)}
+                for result in self.suite
+                if result.given
+            ],
+            "n": len(self.ledger.row),
+            "rates": {name: asdict(rate) for name, rate in self.ledger.rates().items()},
+            "seed": self.seed,
+            "digest": self.digest,
+            "versions": versions(),
+            "seconds": round(self.seconds, 2),
+        }
+
+
+def assess(
+    target: Target,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    suite: Suite,
+    *,
+    rows: Tensor | None = None,
+    seed: int = 0,
+    source: Target | None = None,
+    each: bool = False,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Assessment:
+    """Attack the rows the target gets right, and count accepted wrong answers.
+
+    Args:
+        x, y: (n, ...) in the box, (n,) the truth.
+        rows: ids of the rows in the test split; draws are keyed by them.
+        source: attack this one instead, and show the results to the target (a static attack);
+            default: the target itself, by attackers who know all of it.
+        each: every attack gets every row, for figures attack by attack; else an attack only gets
+            the rows no attack before it has broken. The ledger's worst case is the same.
+        progress: called with (attacks done, attacks, name of the next).
+
+    Raises: DataError for no rows or inputs the spec refuses; UsageError if an attack leaves the
+        threat, which would make its figure meaningless.
+    """
+    if not len(x):
+        raise DataError("there is no data to assess: at least one row is needed. Got 0")
+    spec = target.spec
+    spec.check_labels(y, len(spec.check(x)))
+    started = time.perf_counter()
+    rows = torch.arange(len(x)) if rows is None else rows
+    before, accepted_before = target.answer(x)
+    count = _Count(target, x, y, threat, rows, seed)
+    static = source is not None
+    attacked = source or target
+    right = before == y
+    results = []
+    for index, attack in enumerate(suite):
+        if progress is not None:
+            progress(index, len(suite), attack.name)
+        given = (right if each else right & ~count.broken).nonzero()[:, 0]
+        results.append(_attack(attack, attacked, count, given, seed))
+    if progress is not None:
+        progress(len(suite), len(suite), "")
+    after, accepted_after = target.answer(count.x_adv)
+    ledger = Ledger(
+        row=rows.numpy(),
+        y=y.numpy(),
+        prediction_before=before.numpy(),
+        accepted_before=accepted_before.numpy(),
+        prediction_after=after.numpy(),
+        accepted_after=accepted_after.numpy(),
+        broken_by=np.array(count.broken_by),
+        on_grid=count.on_grid.numpy(),
+        distance=threat.distance(x, count.x_adv).numpy(),
+    )
+    return Assessment(
+        target=target.name,
+        knowledge="static" if static else "adaptive",
+        threat=threat.to_dict(),
+        suite=tuple(results),
+        ledger=ledger,
+        seed=seed,
+        digest=target.digest,
+        seconds=time.perf_counter() - started,
+        x_adv=count.x_adv,
+    )
+
+
+class _Counter:
+    """Counts the rows that pass through a classifier."""
+
+    def __init__(self, model: Classifier) -> None:
+        self.model, self.rows = model, 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.rows += len(x)
+        return self.model(x)
+
+
+def _attack(
+    attack: Attack, attacked: Target, count: "_Count", given: Tensor, seed: int
+) -> AttackResult:
+    started = time.perf_counter()
+    counter = _Counter(attacked.view)
+    broken = 0
+    if len(given):
+        threat = count.threat.take(given).with_goal(attacked.goal)
+        candidates = attack(
+            counter, count.x[given], count.y[given], threat, seed=seed, rows=count.rows[given]
+        )
+        broken = count.take(attack.name, given, candidates)
+    seconds = time.perf_counter() - started
+    return AttackResult(attack.name, repr(attack), broken, len(given), counter.rows, seconds)
+
+
+class _Count:
+    """Who counts is not who attacks: candidates are checked and shown to the target again."""
+
+    def __init__(
+        self, target: Target, x: Tensor, y: Tensor, threat: Threat, rows: Tensor, seed: int
+    ) -> None:
+        self.target, self.x, self.y, self.threat = target, x, y, threat
+        self.rows, self.seed = rows, seed
+        self.x_adv = x.clone()
+        self.broken_by = [""] * len(x)
+        self.on_grid = torch.zeros(len(x), dtype=torch.bool)
+
+    @property
+    def broken(self) -> Tensor:
+        return torch.tensor([name != "" for name in self.broken_by])
+
+    def take(self, name: str, given: Tensor, candidates: Tensor) -> int:
+        """Judge one attack's candidates for the rows `given`; returns how many it broke."""
+        x, y, threat = self.x[given], self.y[given], self.threat.take(given)
+        outside = ~threat.contains(x, candidates)
+        if bool(outside.any()):
+            raise UsageError(
+                f"the attack {name!r} returned {int(outside.sum())} points outside the threat "
+                f"({threat}): its figure would mean nothing"
+            )
+        points = candidates.clone()
+        won = self._wins(points, y)
+        for variant in range(_VARIANTS if self.target.random else 0):
+            other = self._last_bit(x, candidates, threat, variant, given)
+            more = self._wins(other, y) & ~won
+            points[more] = other[more]
+            won |= more
+        files_too = self._on_file(x, points, threat)
+        on_grid = won & self._wins(files_too, y)
+        fresh = torch.tensor([self.broken_by[i] == "" for i in given.tolist()])
+        keep = given[fresh]
+        self.x_adv[keep] = points[fresh]
+        self.on_grid[given] |= on_grid
+        for i in given[fresh & won].tolist():
+            self.broken_by[i] = name
+        return int(won.sum())
+
+    def _wins(self, x_adv: Tensor, y: Tensor) -> Tensor:
+        predicted, accepted = self.target.answer(x_adv)
+        return accepted & (predicted != y)
+
+    def _on_file(self, x: Tensor, x_adv: Tensor, threat: Threat) -> Tensor:
+        """The nearest file inside the threat: rounded, or cut towards x where that leaves it."""
+        spec = self.target.spec
+        if not spec.levels:
+            return x_adv
+        step = (spec.box[1] - spec.box[0]) / (spec.levels - 1)
+        rounded = spec.snap(x_adv)
+        shape = (-1, *[1] * (x.ndim - 1))
+        cut = spec.snap(x + torch.trunc((x_adv - x) / step) * step)
+        return torch.where(threat.contains(x, rounded).reshape(shape), rounded, cut)
+
+    def _last_bit(
+        self, x: Tensor, x_adv: Tensor, threat: Threat, variant: int, given: Tensor
+    ) -> Tensor:
+        """x_adv with one value moved by one level: a new draw for a guard keyed by content."""
+        spec = self.target.spec
+        low, high = spec.box
+        step = (high - low) / (spec.levels - 1) if spec.levels else 1e-6 * (high - low)
+        seed = draws.derive(self.seed, "last bit")
+        size = x[0].numel()
+        at = draws.integers(seed, self.rows[given], variant, (1,), size)
+        flat = x_adv.flatten(1)
+        towards = (x.flatten(1) - flat).gather(1, at)
+        sign = torch.where(towards == 0, 1.0, towards.sign())
+        moved = flat.scatter(1, at, (flat.gather(1, at) + sign * step).clamp(low, high))
+        return threat.project(x, moved.reshape(x.shape))

@@ -1,0 +1,58 @@
+"""What is under test: what attackers see of it, and what it answers when someone counts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from buckler.attacks import EOT
+from buckler.guard import Guard
+from buckler.inputs import InputSpec
+from buckler.models import check_classifier
+from buckler.protocols import Classifier
+from buckler.threats import Goal
+
+Answer = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""x (n, ...) → predicted class (n,) int64, accepted (n,) bool."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A classifier or a guard under test.
+
+    view: logits for attackers, (n, k), or (n, k + 1) for a guard; goal is what wins there.
+    answer: the deployed system's own answer, asked again by whoever counts.
+    random: its answers depend on draws: a success is also tried on last-bit variants.
+    """
+
+    name: str
+    view: Classifier
+    goal: Goal
+    answer: Answer
+    spec: InputSpec
+    random: bool = False
+    digest: str = ""
+
+
+def of_model(model: Classifier, spec: InputSpec, x: Tensor, name: str = "undefended") -> Target:
+    """A bare classifier, looked at on x first: every answer is accepted.
+
+    Raises: UsageError if it is in training mode, or returns probabilities or a wrong shape.
+    """
+    check_classifier(model, x, spec.classes)
+
+    def answer(rows: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            predicted = model(rows).argmax(1)
+        return predicted, torch.ones_like(predicted, dtype=torch.bool)
+
+    return Target(name, model, Goal(), answer, spec)
+
+
+def of_guard(guard: Guard, name: str = "guard", draws: int = 8) -> Target:
+    """A guard: attackers see its k + 1 view, the mean of `draws` of their own draws if random."""
+    views = tuple(guard.attack_view(draw) for draw in range(draws))
+    view = EOT(views) if guard.random else guard.attack_view()
+    goal = Goal("guarded")
+    return Target(name, view, goal, guard.answer, guard.spec, guard.random, guard.digest)

@@ -1,0 +1,115 @@
+"""Projected gradient descent: the attack to beat."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from buckler.attacks.engine import ActiveSet, gradient, logits_of
+from buckler.errors import UsageError
+from buckler.losses import LOSSES
+from buckler.protocols import Classifier, Threat
+from buckler.threats import LpBall
+from buckler.threats.lp import per_row
+
+
+@dataclass(frozen=True)
+class PGD:
+    """Projected gradient descent in an L∞ or L2 ball (Madry et al. 2018, arXiv:1706.06083).
+
+    Deviations: the best point is kept, every iterate is judged (the last one too), won rows leave
+    the batch, and steps shrink linearly to a tenth over the run where `decay` is set.
+
+    Args:
+        steps: gradient steps a restart.
+        step_size: fraction of eps.
+        restarts: the first starts at x (at a random point if `random_start`), others at random.
+        loss: "ce", "margin" or "dlr".
+        pool: (m, ...) inputs; then restart r starts from the pool's r-th nearest input that wins,
+            projected into the ball: the way round a detector that x itself cannot see.
+    """
+
+    steps: int = 40
+    step_size: float = 0.1
+    restarts: int = 1
+    loss: str = "ce"
+    random_start: bool = False
+    decay: bool = False
+    pool: Tensor | None = field(default=None, repr=False, compare=False)
+    name: str = "PGD"
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.restarts < 1 or not self.step_size > 0:
+            raise UsageError(
+                "PGD needs steps >= 1, restarts >= 1 and step_size > 0 (a fraction of eps). "
+                f"Got steps={self.steps}, restarts={self.restarts}, step_size={self.step_size}"
+            )
+        if self.loss not in LOSSES:
+            raise UsageError(f"loss must be one of {', '.join(LOSSES)}. Got {self.loss!r}")
+
+    def __call__(
+        self,
+        model: Classifier,
+        x: Tensor,
+        y: Tensor,
+        threat: Threat,
+        *,
+        seed: int = 0,
+        rows: Tensor | None = None,
+    ) -> Tensor:
+        if not isinstance(threat, LpBall):
+            raise UsageError(f"PGD needs an L-infinity or L2 ball. Got {threat}")
+        active = ActiveSet(x, y, threat, rows)
+        pool = None if self.pool is None else _Pool(model, self.pool.to(x))
+        for restart in range(self.restarts):
+            if restart:
+                active.reopen(x, y, threat, rows)
+            if not len(active):
+                break
+            self._climb(model, active, self._start(active, pool, restart, seed))
+        return active.best
+
+    def _start(self, active: ActiveSet, pool: "_Pool | None", restart: int, seed: int) -> Tensor:
+        if pool is not None:
+            return pool.start(active, restart)
+        if restart or self.random_start:
+            return active.threat.random_point(active.x, seed, active.rows, restart)
+        return active.x
+
+    def _climb(self, model: Classifier, active: ActiveSet, x_adv: Tensor) -> None:
+        loss = LOSSES[self.loss]
+        for step in range(self.steps):
+            y, goal = active.y, active.threat.goal
+            grad, logits = gradient(model, x_adv, lambda z, y=y, goal=goal: loss(z, y, goal))  # type: ignore[misc]
+            stay = active.judge(x_adv, logits)
+            if not len(active):
+                return
+            x_adv, grad = x_adv[stay], grad[stay]
+            threat = active.threat
+            assert isinstance(threat, LpBall)
+            size = self.step_size * (1 - 0.9 * step / self.steps if self.decay else 1)
+            move = size * per_row(threat.eps, x_adv) * threat.steepest(grad)
+            x_adv = threat.project(active.x, x_adv + move)
+        active.judge(x_adv, logits_of(model, x_adv))
+
+
+class _Pool:
+    """Inputs that may serve as starts, with the model's logits of each."""
+
+    def __init__(self, model: Classifier, inputs: Tensor) -> None:
+        self.inputs = inputs
+        self.logits = logits_of(model, inputs)
+
+    def start(self, active: ActiveSet, rank: int) -> Tensor:
+        """The rank-th nearest input with which each row would win, pulled into its ball."""
+        n, m = len(active), len(self.inputs)
+        every = self.logits.repeat(n, 1)
+        owner = torch.arange(n, device=every.device).repeat_interleave(m)
+        goal = active.threat.goal.take(owner)
+        wins = goal.objective(every, active.y[owner]).reshape(n, m) > 0
+        far = torch.cdist(active.x.flatten(1), self.inputs.flatten(1)).masked_fill(~wins, torch.inf)
+        nearest, index = far.sort(1)
+        rank = min(rank, m - 1)
+        found = torch.isfinite(nearest[:, rank]).reshape(-1, *[1] * (active.x.ndim - 1))
+        start = torch.where(found, self.inputs[index[:, rank]], active.x)
+        return active.threat.project(active.x, start)

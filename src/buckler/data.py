@@ -1,0 +1,211 @@
+"""Labelled data, and its five splits: what chose anything calibrates nothing."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from buckler import draws
+from buckler.errors import DataError
+from buckler.inputs import InputSpec
+
+SPLITS = ("fit", "select", "calibrate", "verify", "test")
+_SHARES = {"fit": 0.54, "select": 0.10, "calibrate": 0.12, "verify": 0.04, "test": 0.20}
+_HELD_SHARES = {"select": 0.2, "calibrate": 0.3, "verify": 0.1, "test": 0.4}
+
+
+@dataclass(frozen=True)
+class Split:
+    """x (n, *shape) float32 in the box, y (n,) int64, hashes (n,) of the rows' content."""
+
+    x: Tensor
+    y: Tensor
+    hashes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def sample(self, count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+        """`count` rows drawn at random (all, if there are no more): x, y, row ids in the split."""
+        rows = draws.permutation(seed, 0, len(self))[: min(count, len(self))].sort().values
+        return self.x[rows], self.y[rows], rows
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """fit trains; select chooses checkpoints and weights; calibrate sets the threshold, once;
+    verify looks at the realised rates; test is seen by assessments alone."""
+
+    name: str
+    spec: InputSpec
+    splits: dict[str, Split]
+    duplicates: int
+
+    def __getitem__(self, split: str) -> Split:
+        return self.splits[split]
+
+    def digest(self) -> str:
+        """sha256 over the splits' row hashes."""
+        text = "\n".join(f"{name}:{','.join(self.splits[name].hashes)}" for name in SPLITS)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load(
+    source: str | Path,
+    *,
+    seed: int = 0,
+    box: tuple[float, float] = (0.0, 1.0),
+    class_names: tuple[str, ...] = (),
+) -> Dataset:
+    """The data set `source` names, split at random by seed.
+
+    Args:
+        source: "digits", a .npz file (`x`, `y`; or `x_train`, `y_train`, `x_test`, `y_test`, and
+            then only fit comes from the training part), or a folder with one folder of images a
+            class.
+
+    Raises: DataError if it cannot be read, is empty, has one class, or labels out of range.
+    """
+    if str(source) == "digits":
+        return _digits(seed)
+    path = Path(source)
+    if path.is_dir():
+        return _folder(path, seed, class_names)
+    if path.suffix == ".npz":
+        return _npz(path, seed, box, class_names)
+    raise DataError(
+        f"data must be 'digits', a .npz file, or a folder with one folder of images a class. "
+        f"Got {str(source)!r}{'' if path.exists() else ', which does not exist'}"
+    )
+
+
+def _digits(seed: int) -> Dataset:
+    from sklearn.datasets import load_digits
+
+    raw = load_digits()
+    spec = InputSpec((1, 8, 8), tuple(str(name) for name in raw.target_names), levels=256)
+    x = torch.from_numpy(raw.images).float()[:, None] / 16
+    return _split("digits", spec, spec.snap(x), torch.from_numpy(raw.target).long(), seed)
+
+
+def _npz(path: Path, seed: int, box: tuple[float, float], names: tuple[str, ...]) -> Dataset:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path} cannot be read as .npz: {error}") from None
+    parts = [("x_train", "y_train"), ("x_test", "y_test")] if "x_train" in found else [("x", "y")]
+    missing = [name for pair in parts for name in pair if name not in found]
+    if missing:
+        raise DataError(
+            f"{path} must hold x and y, or x_train, y_train, x_test and y_test. "
+            f"Missing: {', '.join(missing)}; found: {', '.join(sorted(found)) or 'nothing'}"
+        )
+    pairs = [_arrays(path, found[x], found[y]) for x, y in parts]
+    levels = 256 if found[parts[0][0]].dtype == np.uint8 else 0
+    if levels:
+        box = (0.0, 1.0)
+    top = max((int(y.max()) for _, y in pairs if len(y)), default=-1)
+    names = names or tuple(str(label) for label in range(top + 1))
+    if len(names) < 2:
+        raise DataError(f"a classifier needs at least 2 classes. {path} has labels of {len(names)}")
+    if not len(pairs[0][0]):
+        raise DataError(f"there is no data: at least one row is needed. {path} has 0")
+    spec = InputSpec(tuple(pairs[0][0].shape[1:]), names, box, levels)
+    held = pairs[1] if len(pairs) == 2 else None
+    return _split(path.stem, spec, *pairs[0], seed, held)
+
+
+def _arrays(path: Path, x: np.ndarray, y: np.ndarray) -> tuple[Tensor, Tensor]:
+    if x.ndim == 4 and x.shape[3] in (1, 3) and x.shape[1] not in (1, 3):
+        x = x.transpose(0, 3, 1, 2)
+    if x.ndim == 3:
+        x = x[:, None]
+    if x.dtype == np.uint8:
+        x = x.astype(np.float32) / 255
+    if not np.issubdtype(x.dtype, np.floating):
+        raise DataError(f"{path}: x must be uint8 pixels or floating point. Got {x.dtype}")
+    if not np.issubdtype(y.dtype, np.integer):
+        raise DataError(f"{path}: labels must be whole numbers 0..k-1. Got {y.dtype}")
+    return torch.from_numpy(np.ascontiguousarray(x, np.float32)), torch.from_numpy(
+        y.astype(np.int64)
+    )
+
+
+def _folder(path: Path, seed: int, names: tuple[str, ...]) -> Dataset:
+    from PIL import Image, UnidentifiedImageError
+
+    names = names or tuple(sorted(part.name for part in path.iterdir() if part.is_dir()))
+    if len(names) < 2:
+        raise DataError(f"{path} must have one folder of images a class, 2 or more. Got {names}")
+    files = [
+        (file, label)
+        for label, name in enumerate(names)
+        for file in sorted((path / name).glob("*"))
+        if file.is_file()
+    ]
+    if not files:
+        raise DataError(f"there is no data: {path} holds no files in {', '.join(names)}")
+    try:
+        with Image.open(files[0][0]) as first:
+            channels = 1 if first.mode in ("L", "1") else 3
+            shape = (channels, first.height, first.width)
+    except UnidentifiedImageError:
+        raise DataError(f"{files[0][0]} is no image") from None
+    spec = InputSpec(shape, names, levels=256)
+    rows = []
+    for file, _ in files:
+        try:
+            rows.append(spec.decode(file.read_bytes()))
+        except DataError as error:
+            raise DataError(f"{file}: {error}") from None
+    return _split(path.name, spec, torch.cat(rows), torch.tensor([y for _, y in files]), seed)
+
+
+def _split(
+    name: str,
+    spec: InputSpec,
+    x: Tensor,
+    y: Tensor,
+    seed: int,
+    held: tuple[Tensor, Tensor] | None = None,
+) -> Dataset:
+    """Drop rows that occur twice (one copy could train, the other test), shuffle, cut."""
+    seen: set[str] = set()
+    total = len(x) + (len(held[0]) if held else 0)
+    splits: dict[str, Split] = {}
+    groups = [(x, y, _SHARES)] if held is None else []
+    if held is not None:
+        groups = [(*held, _HELD_SHARES), (x, y, {"fit": 1.0})]
+    for part_x, part_y, shares in groups:
+        spec.check_labels(part_y, len(part_x))
+        part = _unique(spec.check(part_x), part_y, seen)
+        order = draws.permutation(draws.derive(seed, "split", len(splits)), 0, len(part))
+        edges = np.round(np.cumsum([0.0, *shares.values()]) * len(part)).astype(int)
+        for split, start, stop in zip(shares, edges[:-1], edges[1:], strict=True):
+            splits[split] = _take(part, order[start:stop])
+    small = [split for split in SPLITS if not len(splits[split])]
+    if small:
+        raise DataError(f"there is too little data: no rows are left for {', '.join(small)}")
+    if len(splits["fit"].y.unique()) < 2:
+        raise DataError("the training rows hold one class only: a classifier needs at least 2")
+    return Dataset(name, spec, splits, total - sum(len(part) for part in splits.values()))
+
+
+def _unique(x: Tensor, y: Tensor, seen: set[str]) -> Split:
+    keep, hashes = [], []
+    for row, values in enumerate(x.numpy()):
+        digest = hashlib.blake2b(values.tobytes(), digest_size=12).hexdigest()
+        if digest not in seen:
+            seen.add(digest)
+            keep.append(row)
+            hashes.append(digest)
+    return Split(x[keep], y[keep], tuple(hashes))
+
+
+def _take(part: Split, rows: Tensor) -> Split:
+    hashes = tuple(part.hashes[row] for row in rows.tolist())
+    return replace(part, x=part.x[rows], y=part.y[rows], hashes=hashes)

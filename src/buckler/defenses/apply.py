@@ -1,0 +1,38 @@
+"""Run a transform: the deployed forward, the surrogate's backward, the shape kept."""
+
+import torch
+from torch import Tensor
+
+from buckler.errors import UsageError
+from buckler.inputs import straight_through
+from buckler.protocols import Defense
+
+
+def apply(defense: Defense, x: Tensor, keys: Tensor | None = None) -> Tensor:
+    """The deployed transform of x; where x wants gradients, they pass through the surrogate."""
+    if defense.surrogate is None or not x.requires_grad:
+        return defense(x, keys)
+    with torch.no_grad():
+        hard = defense(x.detach(), keys)
+    return straight_through(defense.surrogate(x), hard)
+
+
+def check_transform(defense: Defense, x: Tensor, box: tuple[float, float]) -> None:
+    """Raises: UsageError naming the transform if it changes shape, dtype or range of x (n, ...)."""
+    keys = torch.arange(len(x))
+    out = defense(x, keys)
+    if out.shape != x.shape:
+        raise UsageError(
+            f"the transform {defense.name!r} changes the shape of its input from "
+            f"{tuple(x.shape)} to {tuple(out.shape)}: a guard's transforms must keep it"
+        )
+    if out.dtype != x.dtype:
+        raise UsageError(
+            f"the transform {defense.name!r} changes the dtype from {x.dtype} to {out.dtype}"
+        )
+    low, high = box
+    if not bool(torch.isfinite(out).all()) or float(out.min()) < low or float(out.max()) > high:
+        raise UsageError(
+            f"the transform {defense.name!r} leaves the range [{low:g}, {high:g}]. "
+            f"Got values from {float(out.min()):.4g} to {float(out.max()):.4g}"
+        )

@@ -1,0 +1,34 @@
+"""How far the answer moves when the input is squeezed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from buckler.errors import UsageError
+from buckler.protocols import Features
+
+
+@dataclass(frozen=True)
+class ViewDisagreement:
+    """Largest drop of the top class's log-odds from the input to any other view.
+
+    Feature squeezing (Xu, Evans, Qi 2018) compares probabilities; log-odds never saturate, so that
+    an attacker who knows the score has a gradient, and we are not fooled by one who has none.
+    """
+
+    name: str = "views"
+
+    def score(self, features: Features) -> Tensor:
+        if len(features.log_probs) < 2:
+            raise UsageError("the detector 'views' needs a guard with at least one extra view")
+        top = features.log_probs[0].argmax(1)
+        index = top[None, :, None].expand(len(features.log_probs), -1, 1)
+        sure = features.log_probs.gather(2, index)[..., 0]
+        rest = features.log_probs.scatter(2, index, -float("inf")).logsumexp(2)
+        odds = sure - rest
+        return (odds[0] - odds[1:]).amax(0)
+
+    def state(self) -> Mapping[str, np.ndarray]:
+        return {}

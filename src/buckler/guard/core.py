@@ -1,0 +1,136 @@
+"""Guard: InputSpec → predict path → members → weighted mean → detectors → verdict."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from buckler.defenses import apply
+from buckler.guard.keys import content_keys
+from buckler.guard.rule import Rule
+from buckler.inputs import InputSpec
+from buckler.models import TorchClassifier
+from buckler.protocols import Classifier, Defense, Detector, Features
+from buckler.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A defended classifier; `judge` is what serves, `attack_view` what attackers get.
+
+    path: transforms in series before the members.
+    views: transforms whose extra view of the input the detectors compare.
+    members, weights: the answer is the weighted mean of the members' probabilities.
+    rule: how the detectors' scores become one score and its threshold.
+    digest: of the bundle this guard was read from, "" before it is written.
+    secret: the operator's, addresses of the random draws; never in a bundle.
+    """
+
+    spec: InputSpec
+    members: tuple[TorchClassifier, ...]
+    weights: tuple[float, ...]
+    detectors: tuple[Detector, ...]
+    rule: Rule
+    path: tuple[Defense, ...] = ()
+    views: tuple[Defense, ...] = ()
+    digest: str = ""
+    secret: bytes = b""
+
+    @property
+    def random(self) -> bool:
+        """Whether an answer depends on draws."""
+        return any(part.random for part in (*self.path, *self.views))
+
+    def judge(self, x: Tensor) -> list[Verdict]:
+        """One verdict a row of x (n, *spec.shape).
+
+        Raises: DataError if x is not what the spec says.
+        """
+        self.spec.check(x)
+        if not len(x):
+            return []
+        with torch.inference_mode():
+            features, scores = self._look(x, self._keys(x, self.secret))
+            logits = self._with_reject(features, scores)
+        return self._verdicts(features, scores, logits)
+
+    def answer(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What `judge` answers, for counting: predicted class (n,) int64, accepted (n,) bool."""
+        with torch.inference_mode():
+            features, scores = self._look(x, self._keys(x, self.secret))
+            logits = self._with_reject(features, scores)
+        return features.log_probs[0].argmax(1), logits.argmax(1) < self.spec.classes
+
+    def attack_view(self, draw: int | None = None) -> Classifier:
+        """x → logits (n, k + 1): the argmax is k exactly where `judge` says SUSPICIOUS.
+
+        draw: for a random guard, an attacker's own draw of its randomness (they do not know the
+            secret); None: the deployed one.
+        """
+        secret = self.secret if draw is None else b"draw %d" % draw
+
+        def view(x: Tensor) -> Tensor:
+            features, scores = self._look(x, self._keys(x, secret))
+            return self._with_reject(features, scores)
+
+        return view
+
+    def classifier(self) -> Classifier:
+        """x → log-probabilities (n, k) of the answer, detectors left out."""
+        return lambda x: self.features(x, self._keys(x, self.secret)).log_probs[0]
+
+    def with_identity(self, digest: str, secret: bytes) -> "Guard":
+        return replace(self, digest=digest, secret=secret)
+
+    def features(self, x: Tensor, keys: Tensor | None = None) -> Features:
+        """One batched forward of every member over every view."""
+        x = self.spec.snap(x)
+        base = x
+        for transform in self.path:
+            base = apply(transform, base, keys)
+        views = torch.stack([base, *(apply(view, x, keys) for view in self.views)])
+        rows = views.flatten(0, 1)
+        outputs = [member.with_embedding(rows) for member in self.members]
+        logits = torch.stack([z for z, _ in outputs]).unflatten(1, views.shape[:2])
+        first = outputs[0][1]
+        embed = None if first is None else first[None, : len(x)]
+        weights = torch.tensor(self.weights, dtype=logits.dtype, device=logits.device)
+        weighted = logits.log_softmax(-1) + weights.log()[:, None, None, None]
+        return Features(views, logits, embed, weighted.logsumexp(0))
+
+    def _keys(self, x: Tensor, secret: bytes) -> Tensor | None:
+        return content_keys(secret, self.spec.snap(x.detach())) if self.random else None
+
+    def _look(self, x: Tensor, keys: Tensor | None) -> tuple[Features, Tensor]:
+        """The features of x and the detectors' scores (d, n)."""
+        features = self.features(x, keys)
+        return features, torch.stack([detector.score(features) for detector in self.detectors])
+
+    def _with_reject(self, features: Features, scores: Tensor) -> Tensor:
+        z = features.log_probs[0]
+        over = self.rule.combine(scores) - self.rule.threshold
+        reject = z.amax(1) + over
+        # Rounding must not hide a score that is over its threshold by less than one unit.
+        above = torch.nextafter(z.detach().amax(1), z.new_tensor(torch.inf))
+        hidden = (over > 0) & (reject < above)
+        reject = torch.where(hidden, reject + (above - reject).detach(), reject)
+        return torch.cat([z, reject[:, None]], 1)
+
+    def _verdicts(self, features: Features, scores: Tensor, logits: Tensor) -> list[Verdict]:
+        confidence, predicted = features.probs.max(1)
+        anomaly = self.rule.anomaly(scores)
+        reasons = self.rule.reasons(scores, tuple(part.name for part in self.detectors))
+        suspicious = (logits.argmax(1) == self.spec.classes).tolist()
+        return [
+            Verdict(
+                prediction=self.spec.class_names[label],
+                confidence=min(1.0, sure),
+                anomaly_score=odd,
+                status="SUSPICIOUS" if flagged else "ACCEPTED",
+                reasons=why if flagged else (),
+                bundle=self.digest,
+            )
+            for label, sure, odd, flagged, why in zip(
+                predicted.tolist(), confidence.tolist(), anomaly, suspicious, reasons, strict=True
+            )
+        ]

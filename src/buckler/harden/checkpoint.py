@@ -1,0 +1,76 @@
+"""A training run's whole state as one safetensors file: nothing is unpickled."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from buckler import files
+
+State = dict[str, Tensor]
+HistoryRow = dict[str, float]
+
+
+@dataclass
+class Run:
+    """What changes while a net is trained: state, so a class, and saved as it stands."""
+
+    model: nn.Module
+    optimizer: torch.optim.Adam
+    average: State
+    best: State
+    best_score: float = -1.0
+    epoch: int = 0
+    history: list[HistoryRow] = field(default_factory=list)
+
+    def save(self, path: Path, fingerprint: str) -> None:
+        """Atomically: a crash leaves the last whole checkpoint."""
+        tensors: State = {}
+        for prefix, state in (
+            ("model", self.model.state_dict()),
+            ("average", self.average),
+            ("best", self.best),
+        ):
+            tensors |= {f"{prefix}/{name}": value.contiguous() for name, value in state.items()}
+        for index, slots in self.optimizer.state_dict()["state"].items():
+            for slot, value in slots.items():
+                tensors[f"adam/{index}/{slot}"] = torch.as_tensor(value).contiguous()
+        facts = {
+            "fingerprint": fingerprint,
+            "epoch": self.epoch,
+            "best_score": self.best_score,
+            "history": self.history,
+        }
+        content = save({k: v.clone() for k, v in tensors.items()}, {"run": json.dumps(facts)})
+        files.write_bytes(path, content)
+
+    def resume(self, path: Path, fingerprint: str) -> bool:
+        """Take up the run saved at `path`; False if there is none, or it is of another recipe,
+        seed or data, or unreadable."""
+        try:
+            with safe_open(path, "pt") as stored:
+                facts = json.loads((stored.metadata() or {})["run"])
+                tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError, KeyError, ValueError):
+            return False
+        if facts["fingerprint"] != fingerprint:
+            return False
+        parts: dict[str, State] = {"model": {}, "average": {}, "best": {}, "adam": {}}
+        for name, value in tensors.items():
+            prefix, _, rest = name.partition("/")
+            parts[prefix][rest] = value
+        self.model.load_state_dict(parts["model"])
+        self.average, self.best = parts["average"], parts["best"]
+        adam = self.optimizer.state_dict()
+        adam["state"] = {}
+        for name, value in parts["adam"].items():
+            index, _, slot = name.partition("/")
+            adam["state"].setdefault(int(index), {})[slot] = value
+        self.optimizer.load_state_dict(adam)
+        self.epoch, self.best_score = facts["epoch"], facts["best_score"]
+        self.history = facts["history"]
+        return True

@@ -1,0 +1,76 @@
+"""What a training step minimises: (model, x, y, seed, rows, warm) → a scalar loss."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from buckler import draws
+from buckler.attacks.perturb import perturb
+from buckler.threats import LpBall
+
+
+class Objective(Protocol):
+    """warm in (0, 1] scales eps or noise up over the first epochs: nets started at full strength
+    can stay at chance."""
+
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, seed: int, rows: Tensor, warm: float
+    ) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Standard:
+    """Cross entropy on the data as it is."""
+
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, seed: int, rows: Tensor, warm: float
+    ) -> Tensor:
+        return functional.cross_entropy(model(x), y)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Cross entropy under Gaussian noise of standard deviation sigma, clipped to the box."""
+
+    sigma: float = 0.05
+    box: tuple[float, float] = (0.0, 1.0)
+
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, seed: int, rows: Tensor, warm: float
+    ) -> Tensor:
+        noise = draws.normal(seed, rows, 0, tuple(x.shape[1:])).to(x)
+        noisy = (x + self.sigma * noise).clamp(*self.box)
+        return functional.cross_entropy(model(noisy), y)
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Half of each batch clean, half attacked by PGD (Kurakin et al. 2017; Madry et al. 2018)."""
+
+    threat: LpBall
+    steps: int = 10
+    step_size: float = 0.25
+
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, seed: int, rows: Tensor, warm: float
+    ) -> Tensor:
+        half = len(x) // 2
+        clean, attacked = x[:half], x[half:]
+        threat = LpBall(self.threat.norm, self.threat.eps * warm, self.threat.box)
+        model.eval()  # batch statistics must not move while the attack looks for its point
+        attacked = perturb(
+            model,
+            attacked,
+            y[half:],
+            threat,
+            steps=self.steps,
+            step_size=self.step_size,
+            seed=seed,
+            rows=rows[half:],
+        )
+        model.train()
+        logits = model(torch.cat([clean, attacked]))
+        return functional.cross_entropy(logits, y)

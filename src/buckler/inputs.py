@@ -1,0 +1,176 @@
+"""InputSpec: what an input is, the same code in assessment and in service."""
+
+import io
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from buckler.errors import DataError, UsageError
+
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """Shape, range, grid and names of a classifier's inputs.
+
+    Args:
+        shape: of one input: (c, h, w) for images, (d,) for rows of features.
+        class_names: one name a class, in the order of the logits.
+        box: the allowed range of every value.
+        levels: how many values a file can hold (256 for 8-bit images); 0: any float.
+        resize: "refuse" an image of another size, or make it fit by area averaging.
+        max_pixels: a larger image is refused before it is decoded.
+    """
+
+    shape: tuple[int, ...]
+    class_names: tuple[str, ...]
+    box: tuple[float, float] = (0.0, 1.0)
+    levels: int = 0
+    resize: Literal["refuse", "area"] = "refuse"
+    max_pixels: int = 16_000_000
+
+    def __post_init__(self) -> None:
+        if not self.shape or min(self.shape) < 1:
+            raise UsageError(f"shape must be whole numbers >= 1. Got {self.shape}")
+        if len(set(self.class_names)) < len(self.class_names) or len(self.class_names) < 2:
+            raise UsageError(f"class_names must be 2 or more different names: {self.class_names}")
+        if not self.box[0] < self.box[1]:
+            raise UsageError(f"box must be (low, high) with low < high. Got {self.box}")
+        if self.levels == 1 or self.levels < 0:
+            raise UsageError(f"levels must be 0 (any float) or at least 2. Got {self.levels}")
+
+    @property
+    def classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def is_image(self) -> bool:
+        return len(self.shape) == 3 and self.shape[0] in (1, 3)
+
+    def check(self, x: Tensor) -> Tensor:
+        """x (n, *shape) as it came, if every value may be there.
+
+        Raises: DataError naming the first thing wrong.
+        """
+        if x.ndim != len(self.shape) + 1 or tuple(x.shape[1:]) != self.shape:
+            raise DataError(
+                f"inputs must have the shape (n, {', '.join(map(str, self.shape))}). "
+                f"Got {tuple(x.shape)}"
+            )
+        if not x.is_floating_point():
+            raise DataError(f"inputs must be floating point numbers in {self.box}. Got {x.dtype}")
+        if not bool(torch.isfinite(x).all()):
+            rows = (~torch.isfinite(x.flatten(1))).any(1).nonzero()[:, 0]
+            raise DataError(
+                f"inputs must be finite. Got NaN or infinity in {len(rows)} of {len(x)} rows, "
+                f"first in row {int(rows[0])}"
+            )
+        low, high = self.box
+        if len(x) and (float(x.min()) < low or float(x.max()) > high):
+            hint = ": divide by 255?" if float(x.max()) > 1.5 and high <= 1 else ""
+            raise DataError(
+                f"inputs must lie in [{low:g}, {high:g}]. "
+                f"Got values from {float(x.min()):.4g} to {float(x.max()):.4g}{hint}"
+            )
+        return x
+
+    def check_labels(self, y: Tensor, count: int) -> Tensor:
+        """y (n,) int64. Raises: DataError if it does not fit `count` inputs or names no class."""
+        if y.ndim != 1 or len(y) != count:
+            raise DataError(f"labels must be one a row, ({count},). Got the shape {tuple(y.shape)}")
+        if len(y) and (int(y.min()) < 0 or int(y.max()) >= self.classes):
+            raise DataError(
+                f"labels must be 0 to {self.classes - 1} for the {self.classes} classes. "
+                f"Got {int(y.min())} to {int(y.max())}"
+            )
+        return y
+
+    def snap(self, x: Tensor) -> Tensor:
+        """The nearest point a file can hold; gradients pass unchanged (identity surrogate)."""
+        if not self.levels:
+            return x
+        low, high = self.box
+        step = (high - low) / (self.levels - 1)
+        snapped = (torch.round((x.detach() - low) / step) * step + low).clamp(low, high)
+        return straight_through(x, snapped) if x.requires_grad else snapped
+
+    def on_grid(self, x: Tensor) -> Tensor:
+        """(n,) bool: the row can be sent as a file as it stands."""
+        return (self.snap(x.detach()) - x).abs().flatten(1).amax(1) < 1e-6
+
+    def decode(self, content: bytes) -> Tensor:
+        """An image file as (1, c, h, w) in the box.
+
+        Raises: DataError if it is no image, too large, or of another size and resize is "refuse".
+        """
+        if not self.is_image:
+            raise DataError(f"this model takes rows of shape {self.shape}, not images: send JSON")
+        try:
+            with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+                return self._pixels(image)
+        except UnidentifiedImageError:
+            raise DataError(f"the body must be an image ({', '.join(_FORMATS)})") from None
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"the image cannot be decoded: {error}") from None
+
+    def _pixels(self, image: Image.Image) -> Tensor:
+        channels, height, width = self.shape
+        if image.width * image.height > self.max_pixels:
+            raise DataError(
+                f"an image may have at most {self.max_pixels} pixels. "
+                f"Got {image.width} x {image.height}"
+            )
+        if image.size != (width, height) and self.resize == "refuse":
+            raise DataError(
+                f"images must be {width} x {height} pixels. Got {image.width} x {image.height}"
+            )
+        image = image.convert("L" if channels == 1 else "RGB")
+        if image.size != (width, height):
+            image = image.resize((width, height), Image.Resampling.BOX)
+        pixels = np.asarray(image, dtype=np.float32).reshape(height, width, channels) / 255
+        low, high = self.box
+        return torch.from_numpy(pixels.transpose(2, 0, 1)[None] * (high - low) + low).float()
+
+    def encode(self, x: Tensor) -> bytes:
+        """One input (c, h, w) as an 8-bit PNG file."""
+        low, high = self.box
+        levels = ((x.detach().cpu() - low) / (high - low) * 255).round().clamp(0, 255)
+        pixels = levels.to(torch.uint8).permute(1, 2, 0).numpy()
+        stream = io.BytesIO()
+        Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(stream, "PNG")
+        return stream.getvalue()
+
+    def to_dict(self) -> dict[str, object]:
+        return {**asdict(self), "decoder": "pillow"}
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> Self:
+        fields = dict(value)
+        if fields.pop("decoder", "pillow") != "pillow":
+            raise DataError(f"the decoder must be 'pillow'. Got {value['decoder']!r}")
+        for name in ("shape", "class_names", "box"):
+            fields[name] = tuple(fields[name])
+        return cls(**fields)
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, soft: Tensor, hard: Tensor) -> Tensor:
+        return hard.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0], None
+
+
+def straight_through(soft: Tensor, hard: Tensor) -> Tensor:
+    """The value of `hard`, bit for bit, with the gradient of `soft` (BPDA, Athalye et al. 2018)."""
+    result: Tensor = _StraightThrough.apply(soft, hard)  # type: ignore[no-untyped-call]
+    return result

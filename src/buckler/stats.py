@@ -1,0 +1,104 @@
+"""Intervals and p-values for counts: pure maths, no torch."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import beta, norm
+
+
+@dataclass(frozen=True)
+class Rate:
+    """k of n, with the interval in which the true rate lies with the given confidence."""
+
+    k: int
+    n: int
+    value: float
+    low: float
+    high: float
+
+
+def wilson(k: int, n: int, confidence: float = 0.95) -> Rate:
+    """Rate with Wilson's score interval (Wilson 1927).
+
+    >>> wilson(5, 100).low < 0.05 < wilson(5, 100).high
+    True
+    """
+    _check_counts(k, n)
+    z = float(norm.ppf(0.5 + confidence / 2))
+    p = k / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    # At k = 0 and k = n the closed form touches 0 and 1 but for rounding.
+    low = 0.0 if k == 0 else max(0.0, centre - half)
+    high = 1.0 if k == n else min(1.0, centre + half)
+    return Rate(k, n, p, low, high)
+
+
+def clopper_pearson_lower(k: int, n: int, alpha: float) -> float:
+    """A number that lies below the true rate with probability at least 1 − alpha (one-sided).
+
+    Source: Clopper and Pearson 1934.
+    """
+    _check_counts(k, n)
+    return 0.0 if k == 0 else float(beta.ppf(alpha, k, n - k + 1))
+
+
+def clopper_pearson_upper(k: int, n: int, alpha: float) -> float:
+    """A number that lies above the true rate with probability at least 1 − alpha (one-sided)."""
+    _check_counts(k, n)
+    return 1.0 if k == n else float(beta.ppf(1 - alpha, k + 1, n - k))
+
+
+def conformal_p(
+    calibration: Sequence[float] | NDArray[np.floating], scores: Sequence[float]
+) -> NDArray[np.float64]:
+    """Conformal p-values: (1 + calibration scores at least as large) / (n + 1).
+
+    For scores exchangeable with the calibration scores, P(p ≤ a) ≤ a for each a
+    (Vovk, Gammerman, Shafer 2005).
+    """
+    ordered = np.sort(np.asarray(calibration, dtype=np.float64))
+    below = np.searchsorted(ordered, np.asarray(scores, dtype=np.float64), side="left")
+    return np.asarray((1 + len(ordered) - below) / (len(ordered) + 1), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A conformal threshold: flag a row if its score lies strictly above `value`.
+
+    `expected` is the exact mean flag rate on fresh exchangeable data, `upper` the rate it stays
+    under with probability 0.95 over the draw of the calibration set.
+    """
+
+    value: float
+    target: float
+    expected: float
+    upper: float
+    n: int
+
+
+def conformal_threshold(calibration: Sequence[float], target: float) -> Threshold:
+    """The smallest threshold whose expected flag rate on fresh data is at most `target`.
+
+    The rate given the calibration set follows Beta(l, n + 1 − l), l = n + 1 − ceil((n + 1)(1 − t))
+    (Vovk 2012), for scores without ties; ties only lower it.
+    """
+    ordered = np.sort(np.asarray(calibration, dtype=np.float64))
+    n = len(ordered)
+    rank = math.ceil((n + 1) * (1 - target) - 1e-9)
+    if rank > n:
+        need = math.ceil(1 / target) - 1
+        raise ValueError(
+            f"a review rate of {target:g} needs at least {need} calibration rows. Got {n}"
+        )
+    above = n + 1 - rank
+    upper = float(beta.ppf(0.95, above, n + 1 - above))
+    return Threshold(float(ordered[rank - 1]), target, above / (n + 1), upper, n)
+
+
+def _check_counts(k: int, n: int) -> None:
+    if n < 1 or not 0 <= k <= n:
+        raise ValueError(f"a rate needs 0 <= k <= n and n >= 1. Got k={k}, n={n}")

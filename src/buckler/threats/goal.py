@@ -1,0 +1,62 @@
+"""What counts as a win for the attacker, as a value."""
+
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import torch
+from torch import Tensor
+
+from buckler.errors import UsageError
+
+Kind = Literal["untargeted", "targeted", "guarded", "denial"]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """The classes with which the attacker wins, given the true class.
+
+    untargeted: every class but the true one.
+    targeted: the class of `target`, one for all rows or one a row.
+    guarded: every class but the true one and the last, "rejected" (the guard's attack view).
+    denial: the last class, "rejected": the attacker floods the review queue.
+    """
+
+    kind: Kind = "untargeted"
+    target: int | Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if (self.kind == "targeted") != (self.target is not None):
+            raise UsageError(
+                f"a target goes with kind 'targeted' and with no other. "
+                f"Got kind {self.kind!r} and target {self.target!r}"
+            )
+
+    def allowed(self, y: Tensor, classes: int) -> Tensor:
+        """(n, classes) bool: the answers with which the attacker has won; y is the truth."""
+        everything = torch.arange(classes, device=y.device).expand(len(y), classes)
+        if self.kind == "targeted":
+            target = torch.as_tensor(self.target, device=y.device)
+            if int(target.max()) >= classes:
+                raise UsageError(
+                    f"target must be a class, 0 to {classes - 1}. Got {int(target.max())}"
+                )
+            return everything == target.expand(len(y))[:, None]
+        if self.kind == "denial":
+            return everything == classes - 1
+        wrong = everything != y[:, None]
+        if self.kind == "guarded":
+            wrong = wrong & (everything != classes - 1)
+        return wrong
+
+    def objective(self, logits: Tensor, y: Tensor) -> Tensor:
+        """(n,) best allowed logit − best other logit: > 0 exactly where the attacker has won."""
+        allowed = self.allowed(y, logits.shape[1])
+        best_allowed = logits.masked_fill(~allowed, -torch.inf).amax(1)
+        best_other = logits.masked_fill(allowed, -torch.inf).amax(1)
+        return best_allowed - best_other
+
+    def take(self, idx: Tensor) -> Self:
+        """The goal of some of the rows."""
+        if isinstance(self.target, Tensor) and self.target.ndim == 1:
+            return type(self)(self.kind, self.target[idx])
+        return self
