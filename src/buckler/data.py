@@ -95,7 +95,7 @@ def _npz(path: Path, seed: int, box: tuple[float, float], names: tuple[str, ...]
     try:
         with np.load(path, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # numpy raises nearly anything over a damaged file
         raise DataError(f"{path} cannot be read as .npz: {error}") from None
     parts = [("x_train", "y_train"), ("x_test", "y_test")] if "x_train" in found else [("x", "y")]
     missing = [name for pair in parts for name in pair if name not in found]
@@ -105,6 +105,8 @@ def _npz(path: Path, seed: int, box: tuple[float, float], names: tuple[str, ...]
             f"Missing: {', '.join(missing)}; found: {', '.join(sorted(found)) or 'nothing'}"
         )
     pairs = [_arrays(path, found[x], found[y]) for x, y in parts]
+    if not len(pairs[0][0]):
+        raise DataError(f"there is no data: at least one row is needed. {path} has 0")
     levels = 256 if found[parts[0][0]].dtype == np.uint8 else 0
     if levels:
         box = (0.0, 1.0)
@@ -112,8 +114,6 @@ def _npz(path: Path, seed: int, box: tuple[float, float], names: tuple[str, ...]
     names = names or tuple(str(label) for label in range(top + 1))
     if len(names) < 2:
         raise DataError(f"a classifier needs at least 2 classes. {path} has labels of {len(names)}")
-    if not len(pairs[0][0]):
-        raise DataError(f"there is no data: at least one row is needed. {path} has 0")
     spec = InputSpec(tuple(pairs[0][0].shape[1:]), names, box, levels)
     held = pairs[1] if len(pairs) == 2 else None
     return _split(path.stem, spec, *pairs[0], seed, held)

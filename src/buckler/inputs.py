@@ -71,7 +71,7 @@ class InputSpec:
                 f"first in row {int(rows[0])}"
             )
         low, high = self.box
-        if len(x) and (float(x.min()) < low or float(x.max()) > high):
+        if bool(((x < low) | (x > high)).any()):
             hint = ": divide by 255?" if float(x.max()) > 1.5 and high <= 1 else ""
             raise DataError(
                 f"inputs must lie in [{low:g}, {high:g}]. "

@@ -88,7 +88,9 @@ def conformal_threshold(calibration: Sequence[float], target: float) -> Threshol
     """
     ordered = np.sort(np.asarray(calibration, dtype=np.float64))
     n = len(ordered)
-    rank = math.ceil((n + 1) * (1 - target) - 1e-9)
+    if not 0 < target < 1 or not np.isfinite(ordered).all():
+        raise ValueError(f"a threshold needs finite scores and a rate in (0, 1). Got {target:g}")
+    rank = max(1, math.ceil((n + 1) * (1 - target) - 1e-9))
     if rank > n:
         need = math.ceil(1 / target) - 1
         raise ValueError(

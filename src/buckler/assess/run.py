@@ -1,7 +1,6 @@
 """assess: attack, ask the deployed system again, keep the ledger."""
 
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -14,7 +13,7 @@ from buckler.assess.target import Target
 from buckler.attacks.suites import Suite
 from buckler.errors import DataError, UsageError
 from buckler.guard.bundle import versions
-from buckler.protocols import Attack, Classifier, Threat
+from buckler.protocols import Attack, Classifier, Progress, Threat
 from buckler.stats import Rate, wilson
 
 SCHEMA = "buckler.assessment/1"
@@ -83,7 +82,7 @@ def assess(
     seed: int = 0,
     source: Target | None = None,
     each: bool = False,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
 ) -> Assessment:
     """Attack the rows the target gets right, and count accepted wrong answers.
 
@@ -94,7 +93,7 @@ def assess(
             default: the target itself, by attackers who know all of it.
         each: every attack gets every row, for figures attack by attack; else an attack only gets
             the rows no attack before it has broken. The ledger's worst case is the same.
-        progress: called with (attacks done, attacks, name of the next).
+        progress: called with (attacks done, attacks).
 
     Raises: DataError for no rows or inputs the spec refuses; UsageError if an attack leaves the
         threat, which would make its figure meaningless.
@@ -113,11 +112,11 @@ def assess(
     results = []
     for index, attack in enumerate(suite):
         if progress is not None:
-            progress(index, len(suite), attack.name)
+            progress(index, len(suite))
         given = (right if each else right & ~count.broken).nonzero()[:, 0]
         results.append(_attack(attack, attacked, count, given, seed))
     if progress is not None:
-        progress(len(suite), len(suite), "")
+        progress(len(suite), len(suite))
     after, accepted_after = target.answer(count.x_adv)
     ledger = Ledger(
         row=rows.numpy(),

@@ -117,7 +117,7 @@ def paint(x: Tensor, genes: Tensor, box: tuple[float, float]) -> Tensor:
     n, channels, places = grid.shape
     size = genes.shape[1]
     place = (genes[..., 0] * places).long().clamp(0, places - 1)
-    values = low + (high - low) * genes[..., 1:]
+    values = (low + (high - low) * genes[..., 1:]).clamp(low, high)
     painted = grid[:, None].expand(n, size, channels, places).clone()
     painted.scatter_(
         3, place[:, :, None, :].expand(n, size, channels, -1), values.transpose(2, 3).contiguous()

@@ -31,7 +31,7 @@ def check_transform(defense: Defense, x: Tensor, box: tuple[float, float]) -> No
             f"the transform {defense.name!r} changes the dtype from {x.dtype} to {out.dtype}"
         )
     low, high = box
-    if not bool(torch.isfinite(out).all()) or float(out.min()) < low or float(out.max()) > high:
+    if not bool((torch.isfinite(out) & (out >= low) & (out <= high)).all()):
         raise UsageError(
             f"the transform {defense.name!r} leaves the range [{low:g}, {high:g}]. "
             f"Got values from {float(out.min()):.4g} to {float(out.max()):.4g}"

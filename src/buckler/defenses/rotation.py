@@ -32,6 +32,8 @@ class RandomRotation:
 
     def __call__(self, x: Tensor, keys: Tensor | None = None) -> Tensor:
         """x (n, c, h, w) → the same shape; keys (n,) int64 are the addresses of the draws."""
+        if not len(x):
+            return x
         keys = torch.arange(len(x), device=x.device) if keys is None else keys
         u = draws.uniform(draws.derive(0, "rotation"), keys, 0, (2,)).to(x)
         angle = (2 * u[:, 1] - 1) * math.radians(self.degrees) * (u[:, 0] < 0.5)
@@ -49,4 +51,6 @@ class RandomRotation:
         )
         grid = functional.affine_grid(matrix, list(x.shape), align_corners=False)
         turned = functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
+        edges = (1, 2, 3)  # a mean of pixels lies between them, but for rounding
+        turned = turned.clamp(x.detach().amin(edges, True), x.detach().amax(edges, True))
         return torch.where((angle != 0).reshape(-1, 1, 1, 1), turned, x)

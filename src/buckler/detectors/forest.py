@@ -11,6 +11,7 @@ from buckler.inputs import straight_through
 from buckler.protocols import Features
 
 _SOFTNESS = 0.02  # of the box: how far a split blurs in the surrogate
+_SOFT_TREES = 20  # trees of the surrogate: the gradient of their mean is that of all, nearly
 
 
 class IsolationForest:
@@ -18,7 +19,7 @@ class IsolationForest:
 
     score = max(0, 2·s − 1) in [0, 1], s = 2^(−mean depth / c): 0 up to scikit-learn's own border
     between inlier and outlier, 1 for a point isolated at once. Forward walks the trees; backward
-    is that of the same forest with soft splits, so that an adaptive attacker has a gradient.
+    is that of its first trees with soft splits, so that an adaptive attacker has a gradient.
     """
 
     name = "forest"
@@ -41,6 +42,8 @@ class IsolationForest:
         self._depth = torch.from_numpy(np.ascontiguousarray(depth, np.float32))
         self._normaliser = float(np.asarray(normaliser).reshape(()))
         self._levels = _levels(self._left, self._right, self._feature)
+        few = slice(0, _SOFT_TREES)
+        self._soft_levels = _levels(self._left[few], self._right[few], self._feature[few])
 
     @classmethod
     def fit(cls, features: Features, trees: int = 100) -> Self:
@@ -101,22 +104,20 @@ class IsolationForest:
 
     def _blur(self, x: Tensor) -> Tensor:
         """The mean path length where a split is a sigmoid: differentiable everywhere."""
-        n, (trees, size) = len(x), self._feature.shape
-        reach = torch.zeros(n, trees * size)
-        reach[:, torch.arange(trees) * size] = 1.0
-        flat = torch.arange(trees)[:, None] * size
-        left, right = (self._left + flat).flatten(), (self._right + flat).flatten()
-        feature, threshold = self._feature.flatten(), self._threshold.flatten()
-        total = torch.zeros(n)
-        for nodes in self._levels:
-            inner = nodes[feature[nodes] >= 0]
+        few = slice(0, _SOFT_TREES)
+        trees, size = self._feature[few].shape
+        roots = torch.arange(trees)[:, None] * size
+        left, right = (self._left[few] + roots).flatten(), (self._right[few] + roots).flatten()
+        feature, threshold = self._feature[few].flatten(), self._threshold[few].flatten()
+        reach = torch.zeros(len(x), trees * size)
+        reach[:, roots[:, 0]] = 1.0
+        for inner in self._soft_levels:
             goes_left = torch.sigmoid((threshold[inner] - x[:, feature[inner]]) / _SOFTNESS)
             here = reach[:, inner]
             moved = torch.cat([here * goes_left, here * (1 - goes_left)], 1)
             reach = reach.index_add(1, torch.cat([left[inner], right[inner]]), moved)
         leaves = (feature < 0).nonzero()[:, 0]
-        total = (reach[:, leaves] * self._depth.flatten()[leaves]).sum(1)
-        return total / trees
+        return (reach[:, leaves] * self._depth[few].flatten()[leaves]).sum(1) / trees
 
 
 def _path_lengths(tree: object) -> np.ndarray:

@@ -14,6 +14,7 @@ from buckler.detectors.confidence import Confidence
 from buckler.errors import UsageError
 from buckler.guard.core import Guard
 from buckler.guard.rule import Calibrated, Thresholds
+from buckler.guard.temperature import fit_temperature
 from buckler.models import TorchClassifier, check_classifier
 from buckler.protocols import Defense, Detector, Features
 
@@ -95,8 +96,17 @@ def _assemble(
     for member, _ in kept:
         check_classifier(member, rows, data.spec.classes)
     frozen = tuple(TorchClassifier(member) for member, _ in kept)
+    select = data["select"]
+    temperatures = tuple(fit_temperature(member, select.x, select.y) for member in frozen)
     return Guard(
-        data.spec, frozen, tuple(w for _, w in kept), (), _UNSET, tuple(path), tuple(views)
+        spec=data.spec,
+        members=frozen,
+        weights=tuple(w for _, w in kept),
+        temperatures=temperatures,
+        detectors=(),
+        rule=_UNSET,
+        path=tuple(path),
+        views=tuple(views),
     )
 
 

@@ -61,11 +61,14 @@ def write_bundle(guard: Guard, data: Dataset, members: Sequence[MemberSource], p
     with files.new_folder(path) as folder:
         (folder / "members").mkdir()
         entries = []
-        for source, member, weight in zip(members, guard.members, guard.weights, strict=True):
+        for source, member, weight, temperature in zip(
+            members, guard.members, guard.weights, guard.temperatures, strict=True
+        ):
             file = f"members/{source.name}.safetensors"
             state = {k: v.contiguous().clone() for k, v in member.module.state_dict().items()}
             files.write_bytes(folder / file, save_tensors(state))
-            entries.append({**asdict(source), "weight": weight, "file": file})
+            facts = {"weight": weight, "temperature": temperature, "file": file}
+            entries.append({**asdict(source), **facts})
         files.write_bytes(folder / "arrays.safetensors", save_arrays(_arrays(guard)))
         files.write_json(
             folder / "splits.json", {split: list(data[split].hashes) for split in SPLITS}
@@ -118,6 +121,7 @@ def load_bundle(
         spec=InputSpec.from_dict(manifest["input"]),
         members=tuple(members),
         weights=tuple(entry["weight"] for entry in manifest["members"]),
+        temperatures=tuple(entry["temperature"] for entry in manifest["members"]),
         detectors=tuple(
             load_detector(name, _under(arrays, f"detector/{name}/"))
             for name in manifest["detectors"]

@@ -21,6 +21,7 @@ class Guard:
     path: transforms in series before the members.
     views: transforms whose extra view of the input the detectors compare.
     members, weights: the answer is the weighted mean of the members' probabilities.
+    temperatures: what each member's logits are divided by: probabilities mean what they say.
     rule: how the detectors' scores become one score and its threshold.
     digest: of the bundle this guard was read from, "" before it is written.
     secret: the operator's, addresses of the random draws; never in a bundle.
@@ -29,6 +30,7 @@ class Guard:
     spec: InputSpec
     members: tuple[TorchClassifier, ...]
     weights: tuple[float, ...]
+    temperatures: tuple[float, ...]
     detectors: tuple[Detector, ...]
     rule: Rule
     path: tuple[Defense, ...] = ()
@@ -91,7 +93,8 @@ class Guard:
         views = torch.stack([base, *(apply(view, x, keys) for view in self.views)])
         rows = views.flatten(0, 1)
         outputs = [member.with_embedding(rows) for member in self.members]
-        logits = torch.stack([z for z, _ in outputs]).unflatten(1, views.shape[:2])
+        scaled = [z / t for (z, _), t in zip(outputs, self.temperatures, strict=True)]
+        logits = torch.stack(scaled).unflatten(1, views.shape[:2])
         first = outputs[0][1]
         embed = None if first is None else first[None, : len(x)]
         weights = torch.tensor(self.weights, dtype=logits.dtype, device=logits.device)

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from buckler import draws
 from buckler.errors import DataError
 from buckler.harden.checkpoint import HistoryRow, Run, State
-from buckler.harden.augment import shifted
 from buckler.harden.recipes import Recipe
 from buckler.harden.validate import Validation
 from buckler.protocols import Classifier, Progress
@@ -86,9 +85,8 @@ def _epoch(run: Run, x: Tensor, y: Tensor, recipe: Recipe, seed: int) -> float:
         warm = min(1.0, (at + 0.5 / (recipe.epochs * len(batches))) / max(recipe.warmup, 1e-9))
         for group in run.optimizer.param_groups:
             group["lr"] = recipe.lr * min(warm, (1 - at) / (1 - min(recipe.warmup, 0.99)))
-        inputs = shifted(x[rows], recipe.shift, draws.derive(seed, "shift", run.epoch), rows)
         noise = draws.derive(seed, "objective", run.epoch)
-        loss = recipe.objective(run.model, inputs, y[rows], noise, rows, warm)
+        loss = recipe.objective(run.model, x[rows], y[rows], noise, rows, warm)
         run.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         run.optimizer.step()

@@ -23,12 +23,15 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class Standard:
-    """Cross entropy on the data as it is."""
+    """Cross entropy with smoothed labels: small nets grow less sure, and a little harder to fool
+    (Pang et al. 2021, arXiv:2010.00467, find 0.1 to 0.2 useful)."""
+
+    smoothing: float = 0.1
 
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, seed: int, rows: Tensor, warm: float
     ) -> Tensor:
-        return functional.cross_entropy(model(x), y)
+        return functional.cross_entropy(model(x), y, label_smoothing=self.smoothing)
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Noise:
     """Cross entropy under Gaussian noise of standard deviation sigma, clipped to the box."""
 
     sigma: float = 0.05
+    smoothing: float = 0.1
     box: tuple[float, float] = (0.0, 1.0)
 
     def __call__(
@@ -43,7 +47,7 @@ class Noise:
     ) -> Tensor:
         noise = draws.normal(seed, rows, 0, tuple(x.shape[1:])).to(x)
         noisy = (x + self.sigma * noise).clamp(*self.box)
-        return functional.cross_entropy(model(noisy), y)
+        return functional.cross_entropy(model(noisy), y, label_smoothing=self.smoothing)
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Mixed:
     threat: LpBall
     steps: int = 10
     step_size: float = 0.25
+    smoothing: float = 0.1
 
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, seed: int, rows: Tensor, warm: float
@@ -73,4 +78,4 @@ class Mixed:
         )
         model.train()
         logits = model(torch.cat([clean, attacked]))
-        return functional.cross_entropy(logits, y)
+        return functional.cross_entropy(logits, y, label_smoothing=self.smoothing)

@@ -14,7 +14,6 @@ class Recipe:
     name: how the member is called.
     objective: what a step minimises.
     epochs, batch_size, lr: Adam; lr rises over the warm-up and falls linearly to 0.
-    shift: images are moved by up to this many pixels at random, a fresh draw an epoch; 0: never.
     warmup: share of the epochs over which eps and lr rise.
     average: decay of the moving average of the weights, whose checkpoints are judged.
     validate_every: epochs between two validations.
@@ -27,28 +26,27 @@ class Recipe:
     epochs: int = 60
     batch_size: int = 64
     lr: float = 2e-3
-    shift: int = 0
     warmup: float = 0.1
     average: float = 0.98
     validate_every: int = 5
     chosen_by: Literal["clean", "robust"] = "robust"
 
 
-def standard(epochs: int, threat: LpBall, shift: int = 0) -> Recipe:
-    return Recipe("standard", Standard(), epochs, shift=shift, chosen_by="clean")
+def standard(epochs: int, threat: LpBall) -> Recipe:
+    return Recipe("standard", Standard(), epochs, chosen_by="clean")
 
 
-def adversarial(epochs: int, threat: LpBall, shift: int = 0) -> Recipe:
-    return Recipe("adversarial", Mixed(threat), epochs, batch_size=128, shift=shift)
+def adversarial(epochs: int, threat: LpBall) -> Recipe:
+    return Recipe("adversarial", Mixed(threat), epochs, batch_size=128)
 
 
-def noise(epochs: int, threat: LpBall, shift: int = 0) -> Recipe:
-    return Recipe("noise", Noise(0.05, box=threat.box), epochs, shift=shift)
+def noise(epochs: int, threat: LpBall) -> Recipe:
+    return Recipe("noise", Noise(0.05, box=threat.box), epochs)
 
 
-RECIPES: dict[str, Callable[[int, LpBall, int], Recipe]] = {
+RECIPES: dict[str, Callable[[int, LpBall], Recipe]] = {
     "standard": standard,
     "adversarial": adversarial,
     "noise": noise,
 }
-"""(epochs, the threat to train against, shift in pixels) → the recipe."""
+"""(epochs, the threat to train against) → the recipe."""

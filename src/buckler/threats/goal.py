@@ -36,10 +36,8 @@ class Goal:
         everything = torch.arange(classes, device=y.device).expand(len(y), classes)
         if self.kind == "targeted":
             target = torch.as_tensor(self.target, device=y.device)
-            if int(target.max()) >= classes:
-                raise UsageError(
-                    f"target must be a class, 0 to {classes - 1}. Got {int(target.max())}"
-                )
+            if bool(((target < 0) | (target >= classes)).any()):
+                raise UsageError(f"target must be a class, 0 to {classes - 1}. Got {self.target}")
             return everything == target.expand(len(y))[:, None]
         if self.kind == "denial":
             return everything == classes - 1

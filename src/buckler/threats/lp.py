@@ -43,7 +43,7 @@ class LpBall:
         if not low < high:
             raise UsageError(f"box must be (low, high) with low < high. Got {self.box}")
         eps = torch.as_tensor(self.eps)
-        largest = float(eps.max()) if eps.numel() else 1.0
+        largest = float(eps.max()) if eps.numel() else 0.0
         if not bool((torch.isfinite(eps) & (eps > 0)).all()):
             raise UsageError(f"eps must be a finite number > 0, in input units. Got {self.eps}")
         if self.norm == "linf" and largest > high - low:
@@ -71,7 +71,8 @@ class LpBall:
         flat = x_adv.flatten(1)
         inside = (torch.isfinite(flat) & (flat >= low) & (flat <= high)).all(1)
         eps = torch.as_tensor(self.eps, dtype=x.dtype, device=x.device)
-        return inside & (self.distance(x, x_adv) <= eps * (1 + _ROUNDING) + 1e-7)
+        last_bits = 2 * torch.finfo(x.dtype).eps * x.flatten(1).abs().amax(1)  # of x + delta
+        return inside & (self.distance(x, x_adv) <= eps * (1 + _ROUNDING) + last_bits + 1e-7)
 
     def project(self, x: Tensor, x_adv: Tensor) -> Tensor:
         """The nearest point of ball ∩ box, exactly."""
@@ -85,8 +86,11 @@ class LpBall:
         """The direction of norm 1 along which a linear function with this gradient rises most."""
         if self.norm == "linf":
             return grad.sign()
+        # Scaled first: the squares of a saturated loss's gradient underflow.
+        tiny = torch.finfo(grad.dtype).tiny
+        grad = grad / per_row(grad.flatten(1).abs().amax(1), grad).clamp_min(tiny)
         length = torch.linalg.vector_norm(grad.flatten(1), dim=1)
-        return grad / per_row(length.clamp_min(torch.finfo(grad.dtype).tiny), grad)
+        return grad / per_row(length.clamp_min(tiny), grad)
 
     def random_point(self, x: Tensor, seed: int, rows: Tensor, step: int) -> Tensor:
         """A point drawn uniformly from the ball, then projected into the box."""

@@ -74,7 +74,7 @@ class PixelBudget:
         keep = torch.zeros_like(rank, dtype=torch.bool)
         keep.scatter_(1, rank.topk(min(self.pixels, rank.shape[1]), dim=1).indices, True)
         values = draws.uniform(draws.derive(seed, "values"), rows, step, tuple(grid.shape[1:]))
-        values = low + (high - low) * values.to(x)
+        values = (low + (high - low) * values.to(x)).clamp(low, high)
         return torch.where(keep[:, None], values, grid).reshape(x.shape)
 
     def take(self, idx: Tensor) -> Self:

@@ -1,0 +1,122 @@
+"""Several systems side by side: static and adaptive attackers, and whether the figure stands."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from buckler.assess.run import Assessment, assess
+from buckler.assess.target import Target
+from buckler.attacks import suites
+from buckler.attacks.pgd import PGD
+from buckler.protocols import Threat
+from buckler.stats import Rate
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How hard the adaptive attackers try; the same for every system of a comparison."""
+
+    steps: int = 50
+    restarts: int = 2
+    queries: int = 500
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One system: the static and the adaptive assessment, and the unbounded attack's success."""
+
+    name: str
+    static: Assessment
+    adaptive: Assessment
+    unbounded: Rate
+
+    @property
+    def struck(self) -> tuple[str, ...]:
+        """Why the adaptive figure does not stand; empty if it does."""
+        reasons = []
+        if self.unbounded.value < 0.95:
+            reasons.append(
+                f"an attack without a bound wins only {self.unbounded.value:.1%}: it is too weak"
+            )
+        by_scores = [r for r in self.adaptive.suite if r.attack == "Square"]
+        right = int(self.adaptive.ledger.right.sum())
+        if by_scores and right and by_scores[0].broken > max(0.005 * right, 1):
+            reasons.append(
+                f"scores alone break {by_scores[0].broken} rows that gradients did not: "
+                "the gradients mislead"
+            )
+        return tuple(reasons)
+
+    def to_dict(self) -> dict[str, object]:
+        return {
+            "name": self.name,
+            "static": self.static.to_dict(),
+            "adaptive": self.adaptive.to_dict(),
+            "unbounded": asdict(self.unbounded),
+            "struck": list(self.struck),
+        }
+
+
+def compare(
+    systems: Sequence[Target],
+    undefended: Target,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    pool: Tensor,
+    *,
+    rows: Tensor,
+    effort: Effort = Effort(),
+    seed: int = 0,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> list[Compared]:
+    """Each system under the static suite (made for `undefended`) and the adaptive one.
+
+    Args:
+        pool: inputs of the calibrate split, from which some attacks start.
+        progress: called with (system, attacks done, attacks).
+    """
+    found = []
+    adaptive = suites.adaptive(pool, effort.steps, effort.restarts, effort.queries)
+    static = suites.static()
+    total = len(static) + len(adaptive) + 1
+    for system in systems:
+
+        def say(done: int, name: str = system.name) -> None:
+            if progress is not None:
+                progress(name, done, total)
+
+        shown = assess(
+            system,
+            x,
+            y,
+            threat,
+            static,
+            source=undefended,
+            rows=rows,
+            seed=seed,
+            progress=lambda done, _: say(done),
+        )
+        known = assess(
+            system,
+            x,
+            y,
+            threat,
+            adaptive,
+            rows=rows,
+            seed=seed,
+            progress=lambda done, _: say(len(static) + done),
+        )
+        found.append(Compared(system.name, shown, known, _unbounded(system, x, y, threat)))
+        say(total)
+    return found
+
+
+def _unbounded(system: Target, x: Tensor, y: Tensor, threat: Threat) -> Rate:
+    """Success of gradients alone with no bound but the box, on at most 100 rows."""
+    attack = PGD(steps=100, step_size=0.25, loss="margin", restarts=3, decay=True)
+    few = torch.arange(min(100, len(x)))
+    free = threat.take(few).unbounded(x)
+    return assess(system, x[few], y[few], free, (attack,)).ledger.rates()["success"]

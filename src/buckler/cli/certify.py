@@ -1,0 +1,25 @@
+"""buckler certify: what is guaranteed."""
+
+from buckler.cli import show
+from buckler.cli.options import CONFIG, BundleArgument, ConfigOption
+from buckler.cli.project import Project
+from buckler.cli.steps_bundle import certify_bundle
+
+
+def certify(bundle: BundleArgument = None, config: ConfigOption = CONFIG) -> None:
+    """Certify a sample of test rows by randomized smoothing."""
+    project = Project.read(config)
+    bundle = bundle or project.bundle
+    say_certified(certify_bundle(project, bundle))
+    show.line(f"wrote {bundle / 'evidence' / 'certificates.json'}")
+
+
+def say_certified(value: dict[str, object]) -> None:
+    rows = value["certificates"]
+    assert isinstance(rows, list)
+    radii = sorted(row["radius"] for row in rows if row["label"] == row["y"])
+    show.line(f"{value['sentence']}")
+    show.line(
+        f"{len(rows)} rows: {len(radii)} certified right, {value['abstained']} abstained; "
+        f"median certified L2 radius {radii[len(radii) // 2] if radii else 0:.3f}"
+    )

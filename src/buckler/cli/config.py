@@ -1,0 +1,195 @@
+"""buckler.toml: read once, unknown keys are errors."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from buckler.errors import UsageError
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSection(_Section):
+    """The classifier a team already has."""
+
+    factory: str
+    weights: Path | None = None
+    train: bool = False
+    epochs: Count = 40
+
+
+class DataSection(_Section):
+    source: str
+    box: tuple[float, float] = (0.0, 1.0)
+    class_names: tuple[str, ...] = ()
+    seed: int = 0
+
+
+class ThreatSection(_Section):
+    norm: Literal["linf", "l2"] = "linf"
+    eps: Annotated[float, Field(gt=0)] = 0.1
+    curve: tuple[Annotated[float, Field(gt=0)], ...] = (0.01, 0.03, 0.1, 0.3)
+    one_pixel: bool = True
+
+
+class AssessSection(_Section):
+    """How hard attackers try; the same for every system compared."""
+
+    rows: Count = 400
+    steps: Count = 50
+    restarts: Count = 2
+    queries: Count = 500
+    article: bool = True
+    seed: int = 0
+
+
+class HardenSection(_Section):
+    members: tuple[Literal["standard", "adversarial", "noise"], ...] = (
+        "standard",
+        "adversarial",
+        "noise",
+    )
+    epochs: Count = 50
+    eps: Annotated[float, Field(gt=0)] | None = None
+
+
+class GuardSection(_Section):
+    views: tuple[str, ...] = ("median2", "jpeg75")
+    path: tuple[str, ...] = ()
+    detectors: tuple[Literal["confidence", "views", "mahalanobis", "forest"], ...] = (
+        "confidence",
+        "views",
+        "mahalanobis",
+    )
+    review_rate: Share = 0.02
+
+
+class CertifySection(_Section):
+    sigma: Annotated[float, Field(gt=0)] = 0.25
+    n: Count = 1000
+    n0: Count = 100
+    alpha: Share = 0.001
+    rows: Count = 50
+
+
+class PolicySection(_Section):
+    accuracy_ratio: Share = 0.95
+    review_rate: Share = 0.10
+    added_latency_ms: Annotated[float, Field(gt=0)] = 100.0
+    success: Share = 0.15
+
+
+class Config(_Section):
+    """One project: every verb reads it, `buckler run` needs nothing else."""
+
+    model: ModelSection
+    data: DataSection
+    threat: ThreatSection = ThreatSection()
+    assess: AssessSection = AssessSection()
+    harden: HardenSection = HardenSection()
+    guard: GuardSection = GuardSection()
+    certify: CertifySection = CertifySection()
+    policy: PolicySection = PolicySection()
+    output: Path = Path("out")
+
+
+def read_config(path: Path) -> Config:
+    """The configuration at `path`; relative paths in it are relative to its folder.
+
+    Raises: UsageError naming the key, what was given and what is allowed.
+    """
+    try:
+        raw = tomllib.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise UsageError(f"{path} does not exist: buckler init writes one to fill in") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read as TOML: {error}") from None
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        got = "" if first["type"] == "missing" else f" Got {first['input']!r}"
+        raise UsageError(f"{path}: {where}: {first['msg']}.{got}") from None
+    return _resolved(config, Path(path).resolve().parent)
+
+
+def _resolved(config: Config, folder: Path) -> Config:
+    source, weights = config.data.source, config.model.weights
+    if source != "digits":
+        source = str(folder / source)
+    return config.model_copy(
+        update={
+            "data": config.data.model_copy(update={"source": source}),
+            "model": config.model.model_copy(
+                update={"weights": folder / weights if weights else None}
+            ),
+            "output": folder / config.output,
+        }
+    )
+
+
+TEMPLATE = """\
+# buckler.toml: what `buckler run` needs to know. Every key not set has the value shown.
+
+output = "out"                       # where everything is written
+
+[model]
+factory = "mymodel:build"            # module:function that returns an nn.Module: logits, no softmax
+# weights = "weights.safetensors"    # loaded into it (.safetensors, or a .pt of plain tensors)
+train = false                        # true: the factory's net is untrained, train it first
+epochs = 40                          # of that training
+
+[data]
+source = "data.npz"                  # "digits", an .npz with x and y (or x_train, y_train, x_test,
+                                     # y_test), or a folder with one folder of images a class.
+                                     # Rows the model was trained on belong in x_train.
+box = [0.0, 1.0]                     # the allowed range of every input value
+class_names = []                     # in the order of the logits; default "0", "1", ...
+seed = 0                             # of the splits
+
+[threat]
+norm = "linf"                        # or "l2"
+eps = 0.1                            # radius in input units; for 8-bit pixels in [0, 1] think k/255
+curve = [0.01, 0.03, 0.1, 0.3]       # radii of the success curve
+one_pixel = true                     # images: also try a single pixel
+
+[assess]
+rows = 400                           # drawn at random from the test split (all, if it has fewer)
+steps = 50                           # of each gradient attack
+restarts = 2
+queries = 500                        # of each attack by scores alone
+article = true                       # images: compare with the median + JPEG + rotation guard too
+seed = 0
+
+[harden]
+members = ["standard", "adversarial", "noise"]   # standard: your model as it is
+epochs = 50
+# eps = 0.15                         # radius trained against; default 1.5 x threat.eps
+
+[guard]
+views = ["median2", "jpeg75"]        # what the detectors compare the input with ([] for no images)
+path = []                            # transforms before the members: measure before you transform
+detectors = ["confidence", "views", "mahalanobis"]   # and "forest"
+review_rate = 0.02                   # target share of clean inputs sent to people
+
+[certify]
+sigma = 0.25                         # noise of randomized smoothing, input units
+n = 1000                             # draws a row
+n0 = 100                             # draws that guess the class
+alpha = 0.001                        # probability that a certificate is wrong
+rows = 50
+
+[policy]                             # what `buckler check` rules on, by each interval's bad end
+accuracy_ratio = 0.95                # (accepted and right) / the original's accuracy, at least
+review_rate = 0.10                   # of clean inputs, at most
+added_latency_ms = 100.0             # at p95, under
+success = 0.15                       # accepted and wrong under the adaptive suite, under
+"""

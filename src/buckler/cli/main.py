@@ -1,0 +1,50 @@
+"""The command line: one verb a file, one sentence an error, exit codes that mean something."""
+
+import sys
+
+import torch
+import typer
+
+from buckler.cli import show
+from buckler.cli.assess import assess
+from buckler.cli.build import build
+from buckler.cli.certify import certify
+from buckler.cli.check import check
+from buckler.cli.demo import demo
+from buckler.cli.harden import harden
+from buckler.cli.init import init
+from buckler.cli.predict import predict
+from buckler.cli.run import run
+from buckler.cli.serve import serve
+from buckler.errors import BucklerError
+
+app = typer.Typer(
+    name="buckler",
+    help="Make a classifier hard to fool, show by how much, and keep it so in production.\n\n"
+    "Exit codes: 0 done, 1 policy says no, 2 wrong use, 3 broken input.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for verb in (init, run, assess, harden, build, certify, check, predict, serve, demo):
+    app.command()(verb)
+
+
+def main() -> None:
+    """Run the command line; errors raised on purpose become one sentence and an exit code."""
+    torch.set_num_threads(min(2, torch.get_num_threads()))
+    try:
+        app()
+    except BucklerError as error:
+        show.err.print(f"[red]buckler:[/red] {error}", markup=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        show.err.print(
+            "buckler: interrupted; finished steps and the last checkpoint are kept: "
+            "the same command goes on from there"
+        )
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""buckler run: the whole chain from buckler.toml."""
+
+from pathlib import Path
+
+from buckler.assess.check import Ruling
+from buckler.assess.report import Evidence, write_report
+from buckler.cli import show
+from buckler.cli.assess import say_assessed
+from buckler.cli.build import say_built
+from buckler.cli.certify import say_certified
+from buckler.cli.options import CONFIG, ConfigOption
+from buckler.cli.project import Project
+from buckler.cli.steps_bundle import assess_bundle, build_bundle, certify_bundle, check_bundle
+from buckler.cli.steps_model import assess_original, harden_members, train_original
+from buckler.cli.tables import comparison_table, ruling_table
+
+
+def run(config: ConfigOption = CONFIG) -> None:
+    """Assess, harden, build, attack, certify, check and report: everything, resumable.
+
+    Exit code 0 whatever the ruling; `buckler check` is the gate.
+    """
+    run_chain(Project.read(config), "buckler run")
+
+
+def run_chain(project: Project, command: str) -> Ruling:
+    """Every step in order; each is skipped if its output is of the same inputs."""
+    split = ", ".join(f"{name} {len(part)}" for name, part in project.data.splits.items())
+    show.step("the data")
+    show.line(f"{project.data.name}: {split} rows; {project.data.duplicates} duplicates dropped")
+    if project.config.model.train:
+        show.step("train the ordinary classifier")
+        train_original(project)
+    show.step("assess it: how easily is it fooled?")
+    say_assessed(assess_original(project))
+    show.step("harden: train the members")
+    harden_members(project)
+    show.step("build and calibrate the guard")
+    say_built(build_bundle(project))
+    show.step("attack everything, statically and adaptively")
+    show.out.print(comparison_table(assess_bundle(project, project.bundle)))
+    show.step("certify a sample")
+    say_certified(certify_bundle(project, project.bundle))
+    show.step("check: may it be deployed?")
+    ruling = check_bundle(project, project.bundle)
+    show.out.print(ruling_table(ruling.to_dict()))
+    report = write_page(project, command)
+    show.line(f"wrote {report} and {project.bundle}")
+    return ruling
+
+
+def write_page(project: Project, command: str) -> Path:
+    spec = project.data.spec
+    path = project.out / "report.html"
+    evidence = Evidence(
+        name=project.data.name,
+        command=command,
+        class_names=spec.class_names,
+        box=spec.box,
+        output=project.out,
+        bundle=project.bundle,
+    )
+    write_report(evidence, path)
+    return path

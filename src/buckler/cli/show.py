@@ -1,0 +1,43 @@
+"""What a person sees while a verb runs: progress bars on stderr, results on stdout."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from buckler.stats import Rate
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar; yields the callback (done, total)."""
+    columns = (
+        TextColumn("  {task.description:<34}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=not sys.stderr.isatty()) as progress:
+        task = progress.add_task(title, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def step(title: str) -> None:
+    out.print(f"[bold]{title}[/bold]")
+
+
+def line(text: str) -> None:
+    out.print(f"  {text}")
+
+
+def rate(value: Rate | dict[str, float], digits: int = 1) -> str:
+    """A rate with its 95 % interval, in percent."""
+    facts = value if isinstance(value, dict) else vars(value)
+    low, high = 100 * facts["low"], 100 * facts["high"]
+    return f"{100 * facts['value']:.{digits}f} % [{low:.{digits}f}–{high:.{digits}f}]"

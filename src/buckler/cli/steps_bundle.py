@@ -1,0 +1,211 @@
+"""The steps around a bundle: build it, gather its evidence, rule on it, write it down."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from buckler import files
+from buckler.assess import Ledger, battery, of_guard, of_model
+from buckler.assess.check import Policy, Ruling, judge_evidence
+from buckler.assess.compare import Effort, compare
+from buckler.assess.latency import added_latency
+from buckler.assess.pictures import save_examples
+from buckler.assess.run import assess
+from buckler.assess.target import Target
+from buckler.attacks import PGD
+from buckler.certify import certify
+from buckler.cli import show
+from buckler.cli.project import Project, is_done, mark_done
+from buckler.defenses import defense
+from buckler.guard import Guard, article, calibrate, load_bundle, write_bundle
+from buckler.guard.bundle import OWN_FACTORIES, MemberSource
+from buckler.harden import choose_weights
+from buckler.protocols import Progress
+from buckler.threats import LpBall
+
+_BATTERY_ROWS = 200
+
+
+def build_bundle(project: Project) -> dict[str, Any]:
+    """Choose the members' weights, calibrate the guard, write out/bundle/ and out/build.json."""
+    config, data = project.config, project.data
+    inputs = project.inputs_of("build", config.guard, config.harden, config.threat, config.data)
+    record = project.out / "build"
+    if is_done(record, inputs) and (project.bundle / "bundle.toml").exists():
+        show.line(f"{project.bundle} is of these inputs already: skipped")
+        return files.read_json(record / "build.json")
+    names = config.harden.members
+    members = [project.member(name) for name in names]
+    select = data["select"]
+    with show.bar("choose the members' weights") as progress:
+        best, tried = choose_weights(members, select.x, select.y, project.threat, progress=progress)
+    guard = calibrate(
+        data,
+        members,
+        best.weights,
+        views=[defense(name) for name in config.guard.views],
+        path=[defense(name) for name in config.guard.path],
+        detectors=config.guard.detectors,
+        review_rate=config.guard.review_rate,
+    )
+    order = sorted(
+        (i for i in range(len(names)) if best.weights[i] > 0), key=lambda i: -best.weights[i]
+    )
+    sources = [MemberSource(names[i], config.model.factory) for i in order]
+    digest = write_bundle(guard, data, sources, project.bundle)
+    _, accepted = guard.answer(data["verify"].x)
+    value: dict[str, Any] = {
+        "digest": digest,
+        "weights": dict(zip(names, best.weights, strict=True)),
+        "tried": [{"weights": m.weights, **asdict(m.found)} for m in tried],
+        "threshold": asdict(guard.rule.calibration),  # type: ignore[attr-defined]
+        "verify": {"flagged": int((~accepted).sum()), "n": len(accepted)},
+    }
+    files.write_json(record / "build.json", value)
+    mark_done(record, inputs)
+    return value
+
+
+def load_guard(project: Project, bundle: Path) -> Guard:
+    return load_bundle(bundle, factories=(*OWN_FACTORIES, project.config.model.factory))
+
+
+def assess_bundle(project: Project, bundle: Path) -> dict[str, Any]:
+    """The guard beside the undefended model, the hardened net and the article's guard, under
+    static and adaptive attackers; writes the bundle's evidence/."""
+    config, data = project.config, project.data
+    evidence = bundle / "evidence"
+    guard = load_guard(project, bundle)
+    inputs = project.inputs_of(guard.digest, config.assess, config.threat, config.data)
+    if is_done(evidence, inputs):
+        show.line(f"{evidence} is of these inputs already: skipped")
+        return files.read_json(evidence / "comparison.json")
+    x, y, rows = data["test"].sample(config.assess.rows, config.assess.seed)
+    undefended = of_model(project.original(), data.spec, x)
+    systems = _systems(project, guard, undefended, x)
+    effort = Effort(config.assess.steps, config.assess.restarts, config.assess.queries)
+    with show.bar("attack every system") as progress:
+        done: dict[str, int] = {}
+
+        def say(name: str, finished: int, total: int) -> None:
+            done[name] = finished
+            progress(sum(done.values()), total * len(systems))
+
+        found = compare(
+            systems,
+            undefended,
+            x,
+            y,
+            project.threat,
+            data["calibrate"].x,
+            rows=rows,
+            effort=effort,
+            seed=config.assess.seed,
+            progress=say,
+        )
+    ours = next(row for row in found if row.name == "guard")
+    with show.bar("the guard over the curve of eps") as progress:
+        curve = _curve(project, systems[-1], x, y, rows, progress)
+    with show.bar("look for masked gradients") as progress:
+        few = slice(0, _BATTERY_ROWS)
+        signs = {}
+        for index, target in enumerate((undefended, systems[-1])):
+            progress(index, 2)
+            signs[target.name] = battery(target, x[few], y[few], project.threat).to_dict()
+    latency = added_latency(project.original(), guard, x)
+    ours.adaptive.ledger.save(evidence / "ledger.npz")
+    found[0].adaptive.ledger.save(evidence / "original.npz")
+    save_examples(evidence / "examples.npz", ours.adaptive, x, guard.answer)
+    files.write_json(evidence / "assessment.json", ours.adaptive.to_dict())
+    files.write_json(evidence / "curve.json", {"digest": guard.digest, "points": curve})
+    files.write_json(evidence / "battery.json", {"digest": guard.digest, **signs})
+    files.write_json(evidence / "latency.json", {"digest": guard.digest, **asdict(latency)})
+    value: dict[str, Any] = {"digest": guard.digest, "systems": [row.to_dict() for row in found]}
+    files.write_json(evidence / "comparison.json", value)
+    mark_done(evidence, inputs)
+    return value
+
+
+def _systems(project: Project, guard: Guard, undefended: Target, x: torch.Tensor) -> list[Target]:
+    config, data = project.config, project.data
+    systems = [undefended]
+    names = config.harden.members
+    if "adversarial" in names:
+        systems.append(of_model(project.member("adversarial"), data.spec, x, "hardened net alone"))
+    if config.assess.article and data.spec.is_image:
+        members = [project.member(name) for name in names]
+        systems.append(of_guard(article(data, members), "article's guard", draws=4))
+    return [*systems, of_guard(guard)]
+
+
+def _curve(
+    project: Project,
+    target: Target,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    rows: torch.Tensor,
+    progress: Progress,
+) -> list[dict[str, object]]:
+    """The guard at each eps of the curve, gradients only: fewer attacks than the headline's."""
+    points: list[dict[str, object]] = []
+    section = project.config.threat
+    for index, eps in enumerate(section.curve):
+        threat = LpBall(section.norm, eps, project.config.data.box)
+        attack = PGD(steps=40, step_size=0.25, loss="margin", decay=True, restarts=2)
+        points.append(assess(target, x, y, threat, (attack,), rows=rows).to_dict())
+        progress(index + 1, len(section.curve))
+    return points
+
+
+def certify_bundle(project: Project, bundle: Path) -> dict[str, Any]:
+    """Randomized smoothing of the guard's classifier; writes evidence/certificates.json."""
+    section, data = project.config.certify, project.data
+    guard = load_guard(project, bundle)
+    x, y, rows = data["test"].sample(section.rows, project.config.assess.seed)
+    with show.bar("certify") as progress:
+        found = certify(
+            guard.classifier(),
+            x,
+            sigma=section.sigma,
+            n=section.n,
+            n0=section.n0,
+            alpha=section.alpha,
+            progress=progress,
+        )
+    certificates = [
+        {"row": int(row), "y": int(truth), **certificate.to_dict()}
+        for row, truth, certificate in zip(rows, y, found, strict=True)
+    ]
+    value: dict[str, Any] = {
+        "schema": "buckler.certificates/1",
+        "digest": guard.digest,
+        "about": "the guard's classifier smoothed with Gaussian noise, not the guard itself",
+        "sentence": str(next((c for c in found if not c.abstained), found[0])),
+        "abstained": sum(c.abstained for c in found),
+        "certificates": certificates,
+    }
+    files.write_json(bundle / "evidence" / "certificates.json", value)
+    return value
+
+
+def check_bundle(project: Project, bundle: Path) -> Ruling:
+    """Policy against the evidence; writes evidence/ruling.json."""
+    evidence = bundle / "evidence"
+    digest = load_guard(project, bundle).digest
+    section = project.config.policy
+    policy = Policy(**section.model_dump(), eps=project.config.threat.eps)
+    comparison: Any = files.read_json(evidence / "comparison.json")
+    ours = next(row for row in comparison["systems"] if row["name"] == "guard")
+    ruling = judge_evidence(
+        policy,
+        digest,
+        files.read_json(evidence / "assessment.json"),
+        Ledger.load(evidence / "ledger.npz"),
+        Ledger.load(evidence / "original.npz"),
+        files.read_json(evidence / "latency.json"),
+        struck=tuple(ours["struck"]),
+    )
+    files.write_json(evidence / "ruling.json", ruling.to_dict())
+    return ruling

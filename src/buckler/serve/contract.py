@@ -1,0 +1,80 @@
+"""What /openapi.json says of the routes; the routes themselves parse by hand."""
+
+from typing import Any
+
+from buckler.inputs import InputSpec
+
+_ERROR = {
+    "type": "object",
+    "properties": {"error": {"type": "string", "description": "one sentence for a person"}},
+    "required": ["error"],
+}
+_VERDICT = {
+    "type": "object",
+    "properties": {
+        "prediction": {"type": "string"},
+        "confidence": {"type": "number", "minimum": 0, "maximum": 1},
+        "anomaly_score": {"type": "number", "minimum": 0, "maximum": 1},
+        "status": {"enum": ["ACCEPTED", "SUSPICIOUS"]},
+        "reasons": {"type": "array", "items": {"type": "string"}},
+        "bundle": {"type": "string", "description": "digest of the bundle that judged"},
+    },
+    "required": ["prediction", "confidence", "anomaly_score", "status", "reasons", "bundle"],
+}
+_ANSWER = {
+    "type": "object",
+    "properties": {
+        "verdicts": {"type": "array", "items": _VERDICT, "description": "one an input, in order"},
+        "bundle": {"type": "string"},
+        "request_id": {"type": "string"},
+    },
+    "required": ["verdicts", "bundle", "request_id"],
+}
+_REFUSALS = {
+    400: "an input that the model cannot take",
+    408: "the body came too slowly",
+    413: "the body is too large",
+    415: "the body is of no kind that can be an input",
+    429: "too many requests wait; Retry-After says when to come again",
+    500: "the guard could not judge; nothing was accepted",
+    503: "starting, stopping or broken",
+    504: "no answer before the deadline",
+}
+
+
+def request_body(spec: InputSpec, max_rows: int) -> dict[str, Any]:
+    """The bodies POST /v1/classify takes, as an OpenAPI requestBody."""
+    row = {"type": "array", "description": f"numbers of shape {spec.shape}, nested or flat"}
+    rows = {"type": "array", "items": row, "minItems": 1, "maxItems": max_rows}
+    content: dict[str, Any] = {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "properties": {"rows": rows},
+                "required": ["rows"],
+                "additionalProperties": False,
+            }
+        }
+    }
+    if spec.is_image:
+        file = {"type": "string", "format": "binary"}
+        content["image/*"] = {"schema": file}
+        content["multipart/form-data"] = {
+            "schema": {"type": "object", "additionalProperties": file, "minProperties": 1}
+        }
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def responses() -> dict[int | str, dict[str, Any]]:
+    """The answers of POST /v1/classify. SUSPICIOUS is an answer, not an error: 200."""
+    verdicts = _json("a verdict for each input, ACCEPTED or SUSPICIOUS", _ANSWER)
+    return {200: verdicts, **refusals(*_REFUSALS)}
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The answers that are one sentence."""
+    return {status: _json(_REFUSALS[status], _ERROR) for status in statuses}
+
+
+def _json(description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}

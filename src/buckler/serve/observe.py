@@ -1,0 +1,84 @@
+"""What an operator sees of each request: one log line, and counts."""
+
+import sys
+from collections import Counter as Counts
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from buckler.verdict import Verdict
+
+Log = Callable[[dict[str, Any]], None]
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+@dataclass
+class Trace:
+    """One request, filled in on its way."""
+
+    request_id: str
+    route: str
+    code: int = 500
+    verdicts: Sequence[Verdict] = ()
+    failure: BaseException | None = field(default=None, repr=False)
+
+
+class Metrics:
+    """Prometheus counts in a registry of their own, so that two gateways share none."""
+
+    def __init__(self, rows_waiting: Callable[[], int]) -> None:
+        self._registry = CollectorRegistry()
+        self._verdicts = Counter(
+            "buckler_verdicts", "Verdicts", ("status", "bundle"), registry=self._registry
+        )
+        self._requests = Counter(
+            "buckler_requests", "Requests answered", ("route", "code"), registry=self._registry
+        )
+        self._seconds = Histogram(
+            "buckler_request_seconds",
+            "Time from a request's head to its answer",
+            ("route",),
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        rows = Gauge("buckler_queue_rows", "Inputs that wait", registry=self._registry)
+        rows.set_function(rows_waiting)
+
+    def count(self, trace: Trace, seconds: float) -> None:
+        self._requests.labels(trace.route, str(trace.code)).inc()
+        self._seconds.labels(trace.route).observe(seconds)
+        for verdict in trace.verdicts:
+            self._verdicts.labels(verdict.status, verdict.bundle[:12]).inc()
+
+    def page(self) -> bytes:
+        return generate_latest(self._registry)
+
+
+def log_line(trace: Trace, seconds: float) -> dict[str, Any]:
+    """The event of one request; the traceback of a failure stays on this side."""
+    event: dict[str, Any] = {
+        "event": "request",
+        "request_id": trace.request_id,
+        "route": trace.route,
+        "code": trace.code,
+        "rows": len(trace.verdicts),
+        "seconds": round(seconds, 6),
+        "statuses": dict(Counts(verdict.status for verdict in trace.verdicts)),
+    }
+    return event if trace.failure is None else {**event, "exc_info": trace.failure}
+
+
+def stderr_log() -> Log:
+    """One line of JSON an event, to stderr."""
+    logger = structlog.wrap_logger(
+        structlog.WriteLogger(sys.stderr),
+        processors=[
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+    )
+    return lambda event: logger.info(**event)

@@ -1,0 +1,70 @@
+"""RefusedError: a request that gets no verdict, and the sentence its caller reads."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from buckler.errors import BucklerError, DataError
+
+UNFORESEEN = "the gateway failed on this request: its log has the reason under this request id"
+_NOT_HERE = (
+    "there is nothing at this path: inputs go to POST /v1/classify, "
+    "health is at GET /v2/health/ready, numbers at GET /metrics"
+)
+
+
+class RefusedError(BucklerError):
+    """No verdict: the HTTP status, one sentence, and when to come again."""
+
+    def __init__(self, status: int, sentence: str, retry_after_s: int | None = None) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.headers = {} if retry_after_s is None else {"retry-after": str(retry_after_s)}
+
+
+def reply(status: int, value: object, headers: Mapping[str, str] | None = None) -> Response:
+    """`value` as JSON."""
+    return Response(orjson.dumps(value), status, headers, "application/json")
+
+
+def failure(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> Response:
+    """The one form errors have, whatever the status."""
+    return reply(status, {"error": sentence}, headers)
+
+
+def answer_errors(app: FastAPI) -> None:
+    """Every error the routes raise leaves as {"error": sentence}, the framework's own too."""
+    app.add_exception_handler(RefusedError, _refused)
+    app.add_exception_handler(DataError, _bad_input)
+    app.add_exception_handler(HTTPException, _framework)
+    app.add_exception_handler(RequestValidationError, _bad_input)
+    app.add_exception_handler(ClientDisconnect, _gone)
+
+
+async def _refused(request: Request, error: Any) -> Response:
+    # What made the guard fail is for the log, not for the caller.
+    request.state.trace.failure = error.__cause__
+    return failure(error.status, str(error), error.headers)
+
+
+async def _bad_input(_: Request, error: Exception) -> Response:
+    return failure(400, str(error))
+
+
+async def _gone(_: Request, error: Exception) -> Response:
+    return failure(400, "the body ended before it was whole")
+
+
+async def _framework(request: Request, error: Any) -> Response:
+    if error.status_code == 404:
+        return failure(404, _NOT_HERE)
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "another method")
+        sentence = f"{request.method} is not possible at this path: use {allowed}"
+        return failure(405, sentence, error.headers)
+    return failure(error.status_code, str(error.detail), error.headers)

@@ -1,0 +1,88 @@
+"""What an operator may set: read once at start, from arguments, then BUCKLER_… variables."""
+
+import os
+from typing import Annotated, Any, Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from buckler.errors import UsageError
+
+_PREFIX = "BUCKLER_"
+
+
+class Settings(BaseSettings):
+    """The gateway's settings. Read them with `Settings.read`, which speaks in one sentence.
+
+    Args:
+        host: a loopback address, as long as the gateway has no keys to tell callers apart.
+        port: 0 takes any free one.
+        max_body_bytes: a larger body is refused while it arrives.
+        max_rows: inputs a request, and inputs a batch.
+        max_waiting: requests that may queue, and as many that may be read at once; memory holds
+            up to max_waiting · max_rows inputs.
+        deadline_s: seconds from a request's first byte to its answer.
+        digest: of the only bundle that may be served.
+        factories: member factories that may run beside Buckler's own, "module:function".
+        secret: for the draws of a randomised guard.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True
+    )
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    max_body_bytes: int = Field(default=4 * 1024 * 1024, ge=1)
+    max_rows: int = Field(default=256, ge=1)
+    max_waiting: int = Field(default=64, ge=1)
+    deadline_s: float = Field(default=10.0, gt=0, le=3600)
+    digest: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    factories: Annotated[tuple[str, ...], NoDecode] = ()
+    secret: SecretStr = SecretStr("")
+
+    @classmethod
+    def read(cls, **given: Any) -> Self:
+        """Settings from arguments, then environment; None is not given: the variable counts.
+
+        Raises: UsageError, in one sentence and without the secret.
+        """
+        try:
+            return cls(**{name: value for name, value in given.items() if value is not None})
+        except ValidationError as error:
+            raise UsageError(_sentence(error)) from None
+
+    @field_validator("factories", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        """In a variable, names stand between commas."""
+        return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_unknown_variables(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """A misspelt BUCKLER_DIGEST must not serve any bundle that comes along."""
+        known = {_PREFIX + name.upper() for name in cls.model_fields}
+        unknown = sorted(
+            name for name in os.environ if name.startswith(_PREFIX) and name not in known
+        )
+        if unknown:
+            raise ValueError(_unknown(unknown))
+        return given
+
+
+def _unknown(names: list[str]) -> str:
+    allowed = ", ".join(Settings.model_fields)
+    return f"no setting is called {', '.join(names)}: the settings are {allowed}"
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    if first["type"] == "extra_forbidden":
+        return _unknown([str(first["loc"][0])])
+    if not first["loc"]:
+        return str(first["ctx"]["error"])
+    name = str(first["loc"][0])
+    # The message ends here for the secret: what was given must not be repeated.
+    got = "" if name == "secret" else f". Got {first['input']!r}"
+    return f"the setting {name} ({_PREFIX}{name.upper()}) cannot be used: {first['msg']}{got}"
