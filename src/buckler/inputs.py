@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from buckler.errors import DataError, UsageError
@@ -112,7 +112,8 @@ class InputSpec:
             raise DataError(f"this model takes rows of shape {self.shape}, not images: send JSON")
         try:
             with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-                return self._pixels(image)
+                self._check_size(image)
+                return self._pixels(ImageOps.exif_transpose(image))
         except UnidentifiedImageError:
             raise DataError(f"the body must be an image ({', '.join(_FORMATS)})") from None
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -120,17 +121,28 @@ class InputSpec:
                 raise
             raise DataError(f"the image cannot be decoded: {error}") from None
 
-    def _pixels(self, image: Image.Image) -> Tensor:
-        channels, height, width = self.shape
+    def _check_size(self, image: Image.Image) -> None:
+        """Before a byte is decoded."""
         if image.width * image.height > self.max_pixels:
             raise DataError(
                 f"an image may have at most {self.max_pixels} pixels. "
                 f"Got {image.width} x {image.height}"
             )
+
+    def _pixels(self, image: Image.Image) -> Tensor:
+        channels, height, width = self.shape
         if image.size != (width, height) and self.resize == "refuse":
             raise DataError(
                 f"images must be {width} x {height} pixels. Got {image.width} x {image.height}"
             )
+        if image.mode.startswith(("I", "F")):  # convert() would clip 16 bits to white
+            raise DataError(f"images must have 8 bits a channel. Got Pillow's mode {image.mode}")
+        if image.mode.startswith(("I", "F")):
+            raise DataError(f"images must have 8 bits a channel. Got the mode {image.mode!r}")
+        alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
+        if alpha is not None and alpha.getextrema()[0] != 255:
+            # People would see it over a background, the classifier without: two pictures in one.
+            raise DataError("images must be opaque: flatten the transparency first")
         image = image.convert("L" if channels == 1 else "RGB")
         if image.size != (width, height):
             image = image.resize((width, height), Image.Resampling.BOX)

@@ -1,11 +1,15 @@
 """What an attacker climbs: (n,) per row, larger = nearer to a win, written against the goal."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from buckler.errors import UsageError
-from buckler.protocols import Loss
 from buckler.threats import Goal
+
+Loss = Callable[[Tensor, Tensor, Goal], Tensor]
+"""(logits (n, k), y (n,), goal) → (n,): larger = nearer to a win."""
 
 
 def cross_entropy(logits: Tensor, y: Tensor, goal: Goal) -> Tensor:

@@ -12,9 +12,6 @@ from buckler.threats import Goal
 Classifier = Callable[[Tensor], Tensor]
 """x (n, ...) in input units → logits (n, k). Normalisation is inside."""
 
-Loss = Callable[[Tensor, Tensor, Goal], Tensor]
-"""(logits (n, k), y (n,), goal) → (n,): larger = nearer to a win."""
-
 Progress = Callable[[int, int], None]
 """Called with (done, total)."""
 

@@ -1,13 +1,16 @@
 """buckler demo: the whole story on handwritten digits that ship with scikit-learn."""
 
+import io
 import json
 import time
 import urllib.request
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 import typer
+from PIL import Image
 
 from buckler import files
 from buckler.assess.pictures import load_examples
@@ -52,11 +55,6 @@ def demo_config(output: Path) -> Config:
 
 def _one_pixel_picture(project: Project) -> Path | None:
     """Before and after, side by side, 8-fold."""
-    import io
-
-    import numpy as np
-    from PIL import Image
-
     examples = load_examples(project.out / "assessment" / "one_pixel.npz")
     if examples is None:
         return None
@@ -72,28 +70,42 @@ def _one_pixel_picture(project: Project) -> Path | None:
 
 
 def _ask_gateway(project: Project) -> None:
-    """Start the gateway on a free port, show it two files, stop it."""
-    from buckler.serve import Background, Settings
+    """Start the gateway on a free port, show it a clean digit and those that fool the undefended
+    classifier at the policy's eps, stop it."""
+    from buckler.serve import Background, Settings  # only here: an extra brings it
 
     examples = load_examples(project.out / "assessment" / "examples.npz")
+    if examples is None:
+        show.line("no adversarial digit was found to send")
+        return
     spec = project.data.spec
-    clean = project.data["test"].x[0] if examples is None else torch.from_numpy(examples["x"][0])
-    shown = [("clean", clean)]
-    if examples is not None:
-        shown.append(("adversarial", torch.from_numpy(examples["x_adv"][0])))
-    with Background(project.bundle, Settings(port=0)) as url:
-        show.line(f"gateway at {url}")
-        for name, image in shown:
-            verdict = _post(f"{url}/v1/classify", spec.encode(image))["verdicts"][0]
-            show.line(
-                f"{name}: {verdict['prediction']} at {verdict['confidence']:.1%}, "
-                f"anomaly {verdict['anomaly_score']:.2f}: {IN_PRINT[verdict['status']]}"
-            )
-    show.line("gateway stopped")
+    with Background(project.bundle, Settings.read(port=0), log=False) as url:
+        show.line(f"gateway at {url}; the first digit is a {spec.class_names[examples['y'][0]]}")
+        clean = _post(url, spec.encode(torch.from_numpy(examples["x"][0])))
+        attacked = [_post(url, spec.encode(torch.from_numpy(x))) for x in examples["x_adv"]]
+    show.line(f"clean:       {_in_words(clean)}")
+    show.line(f"adversarial: {_in_words(attacked[0])}")
+    flagged = sum(answer["status"] == "SUSPICIOUS" for answer in attacked)
+    right = sum(
+        answer["status"] == "ACCEPTED" and answer["prediction"] == spec.class_names[y]
+        for answer, y in zip(attacked, examples["y"], strict=True)
+    )
+    show.line(
+        f"of {len(attacked)} digits that fool the undefended classifier, the gateway reads {right} "
+        f"right, sends {flagged} to review and is fooled by {len(attacked) - right - flagged}"
+    )
+
+
+def _in_words(answer: dict[str, Any]) -> str:
+    return (
+        f"{answer['prediction']} at {answer['confidence']:.1%}, anomaly "
+        f"{answer['anomaly_score']:.2f}: {IN_PRINT[answer['status']]}"
+    )
 
 
 def _post(url: str, body: bytes) -> dict[str, Any]:
-    request = urllib.request.Request(url, body, {"Content-Type": "image/png"})
+    """The gateway's verdict on one PNG file."""
+    request = urllib.request.Request(f"{url}/v1/classify", body, {"Content-Type": "image/png"})
     with urllib.request.urlopen(request, timeout=10) as answer:
-        value: dict[str, Any] = json.load(answer)
-        return value
+        verdict: dict[str, Any] = json.load(answer)["verdicts"][0]
+        return verdict

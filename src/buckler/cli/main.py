@@ -18,6 +18,8 @@ from buckler.cli.run import run
 from buckler.cli.serve import serve
 from buckler.errors import BucklerError
 
+_INTERRUPTED = 130  # what typer makes of Ctrl-C
+
 app = typer.Typer(
     name="buckler",
     help="Make a classifier hard to fool, show by how much, and keep it so in production.\n\n"
@@ -38,12 +40,13 @@ def main() -> None:
     except BucklerError as error:
         show.err.print(f"[red]buckler:[/red] {error}", markup=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        show.err.print(
-            "buckler: interrupted; finished steps and the last checkpoint are kept: "
-            "the same command goes on from there"
-        )
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == _INTERRUPTED:
+            show.err.print(
+                "buckler: interrupted; finished steps and the last checkpoint are kept: "
+                "the same command goes on from there"
+            )
+        raise
 
 
 if __name__ == "__main__":

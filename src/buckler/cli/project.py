@@ -30,7 +30,11 @@ class Project:
 
     @classmethod
     def read(cls, path: Path) -> "Project":
-        return cls(read_config(path), Path(path).resolve().parent)
+        """Raises: UsageError for a setting that cannot work, before anything runs."""
+        project = cls(read_config(path), Path(path).resolve().parent)
+        for eps in (project.config.threat.eps, *project.config.threat.curve):
+            project.threat_at(eps)
+        return project
 
     @cached_property
     def data(self) -> data.Dataset:
@@ -49,8 +53,10 @@ class Project:
 
     @property
     def threat(self) -> LpBall:
-        section = self.config.threat
-        return LpBall(section.norm, section.eps, self.config.data.box)
+        return self.threat_at(self.config.threat.eps)
+
+    def threat_at(self, eps: float) -> LpBall:
+        return LpBall(self.config.threat.norm, eps, self.config.data.box)
 
     def fresh_net(self, seed: int = 0) -> nn.Module:
         """What the factory returns, untouched."""

@@ -10,16 +10,21 @@ from buckler.cli import show
 
 def serve(
     bundle: Annotated[Path, typer.Argument(help="A bundle folder.")],
-    host: Annotated[str, typer.Option(help="Loopback only, for now.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0: any free one.")] = 8080,
+    host: Annotated[str | None, typer.Option(help="Loopback only, for now.")] = None,
+    port: Annotated[int | None, typer.Option(help="0: any free one; default 8080.")] = None,
     digest: Annotated[str | None, typer.Option(help="Refuse any other bundle.")] = None,
     factory: Annotated[
         list[str] | None, typer.Option(help="module:function that may build a member.")
     ] = None,
 ) -> None:
-    """Serve the bundle: POST /v1/classify, /v2/health/live, /v2/health/ready, /metrics."""
+    """Serve the bundle: POST /v1/classify, /v2/health/live, /v2/health/ready, /metrics.
+
+    What is not given here is read from the environment: BUCKLER_PORT, BUCKLER_DIGEST, ...
+    """
     from buckler.serve import Settings
     from buckler.serve import serve as run_gateway
 
-    settings = Settings(host=host, port=port, digest=digest, factories=tuple(factory or ()))
+    settings = Settings.read(
+        host=host, port=port, digest=digest, factories=tuple(factory) if factory else None
+    )
     run_gateway(bundle, settings, on_ready=lambda url: show.line(f"serving {bundle} at {url}"))

@@ -23,7 +23,6 @@ from buckler.guard import Guard, article, calibrate, load_bundle, write_bundle
 from buckler.guard.bundle import OWN_FACTORIES, MemberSource
 from buckler.harden import choose_weights
 from buckler.protocols import Progress
-from buckler.threats import LpBall
 
 _BATTERY_ROWS = 200
 
@@ -152,8 +151,8 @@ def _curve(
     points: list[dict[str, object]] = []
     section = project.config.threat
     for index, eps in enumerate(section.curve):
-        threat = LpBall(section.norm, eps, project.config.data.box)
-        attack = PGD(steps=40, step_size=0.25, loss="margin", decay=True, restarts=2)
+        threat = project.threat_at(eps)
+        attack = PGD(steps=40, step_size=0.25, loss="margin", decay=True)
         points.append(assess(target, x, y, threat, (attack,), rows=rows).to_dict())
         progress(index + 1, len(section.curve))
     return points

@@ -14,7 +14,8 @@ from buckler.attacks import suites
 from buckler.cli import show
 from buckler.cli.project import Project, is_done, mark_done, save_weights
 from buckler.harden import RECIPES, Hardened, RobustValidation, harden
-from buckler.threats import LpBall, PixelBudget
+from buckler.models import check_classifier
+from buckler.threats import PixelBudget
 
 FINDING = 0.20  # success at eps 0.1 over which a model needs immediate attention
 
@@ -37,6 +38,7 @@ def train_original(project: Project) -> None:
 def train_standard(project: Project, seed: int, checkpoint: Path | None) -> Hardened:
     """The factory's net trained as an ordinary classifier."""
     fit, epochs = project.data["fit"], project.config.model.epochs
+    check_classifier(project.fresh_net(seed).eval(), fit.x[:8], project.data.spec.classes)
     with show.bar(f"train the classifier, seed {seed}") as progress:
         return harden(
             project.fresh_net(seed),
@@ -62,7 +64,7 @@ def assess_original(project: Project) -> dict[str, Any]:
     target = of_model(project.original(), project.data.spec, x)
     suite = suites.quick(config.assess.queries)
     found: list[Assessment] = []
-    threats = [LpBall(config.threat.norm, eps, config.data.box) for eps in config.threat.curve]
+    threats = [project.threat_at(eps) for eps in config.threat.curve]
     if config.threat.norm == "l2":
         suite = suite[:2]  # Square is for L-infinity
     for threat in threats:
@@ -140,9 +142,7 @@ def harden_members(project: Project) -> None:
     for name in config.harden.members:
         if name == "standard":
             continue
-        recipe = RECIPES[name](
-            config.harden.epochs, LpBall(config.threat.norm, float(eps), config.data.box)
-        )
+        recipe = RECIPES[name](config.harden.epochs, project.threat_at(float(eps)))
         with show.bar(f"harden: {name}") as progress:
             trained = harden(
                 _start(project),

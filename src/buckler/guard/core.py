@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from buckler.defenses import apply
+from buckler.errors import UsageError
 from buckler.guard.keys import content_keys
 from buckler.guard.rule import Rule
 from buckler.inputs import InputSpec
@@ -38,6 +39,13 @@ class Guard:
     digest: str = ""
     secret: bytes = b""
 
+    def __post_init__(self) -> None:
+        if not len(self.members) == len(self.weights) == len(self.temperatures) > 0:
+            raise UsageError(
+                "a guard needs one weight and one temperature a member, and at least one member. "
+                f"Got {len(self.members)}, {len(self.weights)}, {len(self.temperatures)}"
+            )
+
     @property
     def random(self) -> bool:
         """Whether an answer depends on draws."""
@@ -61,7 +69,8 @@ class Guard:
         with torch.inference_mode():
             features, scores = self._look(x, self._keys(x, self.secret))
             logits = self._with_reject(features, scores)
-        return features.log_probs[0].argmax(1), logits.argmax(1) < self.spec.classes
+        accepted = (logits.argmax(1) < self.spec.classes) & _finite(features, scores, logits)
+        return features.log_probs[0].argmax(1), accepted
 
     def attack_view(self, draw: int | None = None) -> Classifier:
         """x → logits (n, k + 1): the argmax is k exactly where `judge` says SUSPICIOUS.
@@ -124,7 +133,10 @@ class Guard:
         anomaly = self.rule.anomaly(scores)
         reasons = self.rule.reasons(scores, tuple(part.name for part in self.detectors))
         suspicious = (logits.argmax(1) == self.spec.classes).tolist()
-        return [
+        rows = zip(
+            predicted.tolist(), confidence.tolist(), anomaly, suspicious, reasons, strict=True
+        )
+        verdicts = [
             Verdict(
                 prediction=self.spec.class_names[label],
                 confidence=min(1.0, sure),
@@ -133,7 +145,27 @@ class Guard:
                 reasons=why if flagged else (),
                 bundle=self.digest,
             )
-            for label, sure, odd, flagged, why in zip(
-                predicted.tolist(), confidence.tolist(), anomaly, suspicious, reasons, strict=True
-            )
+            for label, sure, odd, flagged, why in rows
         ]
+        judged = _finite(features, scores, logits).tolist()
+        return [
+            verdict
+            if whole
+            else replace(
+                verdict,
+                confidence=0.0,
+                anomaly_score=1.0,
+                status="SUSPICIOUS",
+                reasons=(NOT_FINITE,),
+            )
+            for verdict, whole in zip(verdicts, judged, strict=True)
+        ]
+
+
+NOT_FINITE = "not finite"
+
+
+def _finite(features: Features, scores: Tensor, logits: Tensor) -> Tensor:
+    """(n,) bool: every number behind the verdict is one; a row without is never accepted."""
+    each = (features.logits.isfinite().all(-1).flatten(0, 1).all(0), scores.isfinite().all(0))
+    return each[0] & each[1] & logits.isfinite().all(1)

@@ -47,7 +47,7 @@ def curves(lines: list[Curve], title_x: str, title_y: str, *, log_x: bool = True
         height=380,
         legend={"orientation": "h", "y": 1.12},
     )
-    options = {"displaylogo": False, "responsive": True}
+    options = {"displayModeBar": False, "responsive": True}
     html: str = plotly.io.to_html(figure, full_html=False, include_plotlyjs=False, config=options)
     return html
 

@@ -60,8 +60,16 @@ def check_classifier(model: Classifier, x: Tensor, classes: int) -> None:
             "the model is in training mode (dropout and batch norm would answer at random): "
             "call model.eval() first"
         )
-    with torch.no_grad():
-        logits = _logits(model(x[:64]))
+    try:
+        with torch.no_grad():
+            logits = _logits(model(x[:64]))
+    except (RuntimeError, IndexError, ValueError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(
+            f"the model cannot take inputs of shape {tuple(x.shape[1:])}: "
+            f"{str(error).splitlines()[0]}"
+        ) from None
     if logits.ndim != 2 or len(logits) != len(x[:64]) or logits.shape[1] != classes:
         raise UsageError(
             f"the model must return logits of shape (n, {classes}). "

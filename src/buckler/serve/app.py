@@ -30,8 +30,14 @@ def create_app(guard: Guard, settings: Settings, *, log: bool = True) -> FastAPI
     Args:
         log: one line of JSON a request, to stderr.
 
-    Raises: PolicyError if the settings ask for another bundle than the guard's.
+    Raises: PolicyError if the settings ask for another bundle than the guard's, or the guard draws
+        at random and nobody set the secret of its draws.
     """
+    if guard.random and not guard.secret:
+        raise PolicyError(
+            "this bundle's guard draws at random, and whoever knows the secret of its draws can "
+            "choose them: set BUCKLER_SECRET"
+        )
     if settings.digest is not None and guard.digest != settings.digest:
         raise PolicyError(
             f"the guard's digest must be {settings.digest}. Got {guard.digest or 'none'}: refused"

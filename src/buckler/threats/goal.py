@@ -1,7 +1,7 @@
 """What counts as a win for the attacker, as a value."""
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 import torch
 from torch import Tensor
@@ -25,6 +25,8 @@ class Goal:
     target: int | Tensor | None = None
 
     def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise UsageError(f"kind must be one of {', '.join(get_args(Kind))}. Got {self.kind!r}")
         if (self.kind == "targeted") != (self.target is not None):
             raise UsageError(
                 f"a target goes with kind 'targeted' and with no other. "

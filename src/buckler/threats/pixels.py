@@ -50,10 +50,11 @@ class PixelBudget:
         return inside & (self.distance(x, x_adv) <= self.pixels)
 
     def project(self, x: Tensor, x_adv: Tensor) -> Tensor:
-        """The nearest point of the budget: the largest changes stay, the others are undone."""
+        """The nearest point of the budget: the changes that count most stay, the rest is undone."""
         clipped = x_adv.clamp(*self.box)
         grid, start = as_grid(clipped), as_grid(x)
-        size = (grid - start).square().sum(1)
+        asked = as_grid(x_adv)
+        size = ((asked - start).square() - (asked - grid).square()).sum(1)  # what keeping it gains
         keep = torch.zeros_like(size, dtype=torch.bool)
         keep.scatter_(1, size.topk(min(self.pixels, size.shape[1]), dim=1).indices, True)
         return torch.where(keep[:, None], grid, start).reshape(x.shape)

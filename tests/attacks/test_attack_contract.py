@@ -1,0 +1,220 @@
+"""Every attack through the one contract, and the sentences they share."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.ensemble import RandomForestClassifier
+
+from buckler.attacks import FGSM, PGD, OnePixel, Square, suites
+from buckler.attacks.engine import ActiveSet, checked, gradient, logits_of
+from buckler.errors import UsageError
+from buckler.models import EstimatorClassifier
+from buckler.testing import check_attack
+from buckler.threats import Goal, LpBall, PixelBudget
+
+LINF, L2, PIXEL = LpBall("linf", 0.1), LpBall("l2", 0.4), PixelBudget(1)
+EACH = Goal("targeted", torch.tensor([0, 1, 2, 0, 1, 2, 0]))
+GREY, COLOUR, PLANE, LINE = (1, 5, 6), (3, 4, 7), (6, 5), (24,)
+POOL = torch.linspace(0, 1, 6 * 30).reshape(6, *GREY)
+SMALL = {"population": 12, "generations": 3}
+
+CONTRACT = [  # a new attack joins by one line
+    (FGSM(), LINF, GREY),
+    (FGSM(loss="margin"), L2, COLOUR),
+    (FGSM(), LpBall("linf", 0.1, goal=EACH), LINE),
+    (FGSM(loss="dlr"), LpBall("linf", 0.5, (-3.0, 2.0)), PLANE),
+    (PGD(steps=6), LINF, GREY),
+    (PGD(steps=6, loss="margin", decay=True), L2, COLOUR),
+    (PGD(steps=6, loss="dlr", restarts=2, random_start=True), LINF, PLANE),
+    (PGD(steps=6, restarts=3, random_start=True), L2, LINE),
+    (PGD(steps=6), LpBall("l2", 0.4, goal=EACH), GREY),
+    (PGD(steps=6), LpBall("linf", 0.1, goal=Goal("guarded")), GREY),
+    (PGD(steps=6), LpBall("linf", 0.1, goal=Goal("denial")), GREY),
+    (PGD(steps=6, restarts=2, pool=POOL), LINF, GREY),
+    (PGD(steps=6), LpBall("linf", 0.1, (0.0, 0.5)), GREY),
+    (PGD(steps=6), LpBall("l2", 0.3, (0.0, 255.0)), GREY),
+    (PGD(steps=1, step_size=1.0), LINF, GREY),
+    (Square(queries=40), LINF, GREY),
+    (Square(queries=40), LpBall("linf", 0.1, goal=EACH), COLOUR),
+    (Square(queries=40), LpBall("linf", 0.3, (-1.0, 2.0)), PLANE),
+    (Square(queries=40, p=0.1), LINF, LINE),
+    (OnePixel(**SMALL), PIXEL, GREY),
+    (OnePixel(**SMALL), PixelBudget(3, goal=EACH), COLOUR),
+    (OnePixel(**SMALL), PixelBudget(2, (-0.1, 0.3)), PLANE),
+    (OnePixel(**SMALL, batch=5), PIXEL, LINE),
+]
+
+
+@pytest.mark.parametrize(
+    ("attack", "threat", "shape"), CONTRACT, ids=lambda value: getattr(value, "name", str(value))
+)
+def test_contract(attack, threat, shape: tuple[int, ...]) -> None:
+    check_attack(attack, threat, shape=shape)
+
+
+ONE_EACH = [(FGSM(), LINF), (PGD(steps=2), L2), (Square(5), LINF), (OnePixel(**SMALL), PIXEL)]
+IDS = ["FGSM", "PGD", "Square", "OnePixel"]
+X, Y = torch.full((3, 1, 4, 4), 0.5), torch.tensor([0, 1, 2])
+
+
+def linear(x: torch.Tensor) -> torch.Tensor:
+    return x.flatten(1)[:, :3]
+
+
+@pytest.mark.parametrize(("attack", "threat"), ONE_EACH, ids=IDS)
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_logits_that_are_no_numbers_are_refused(attack, threat, value: float) -> None:
+    with pytest.raises(
+        UsageError, match=r"logits that are NaN or infinite: an attack cannot climb"
+    ):
+        attack(lambda x: linear(x) * value, X, Y, threat)
+
+
+@pytest.mark.parametrize(("attack", "threat"), ONE_EACH, ids=IDS)
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        (lambda x: x.flatten(1)[:, 0], r"\(\d+,\) for \d+ rows"),
+        (lambda x: x.flatten(1)[:, :1], r"\(\d+, 1\) for \d+ rows"),
+        (lambda x: linear(x)[:1], r"\(1, 3\) for \d+ rows"),
+    ],
+)
+def test_outputs_of_another_shape_are_refused(attack, threat, model, shape: str) -> None:
+    with pytest.raises(UsageError, match=r"logits of shape \(n, k\), k >= 2\. Got " + shape):
+        attack(model, X, Y, threat)
+
+
+@pytest.mark.parametrize(("attack", "threat"), ONE_EACH, ids=IDS)
+@pytest.mark.parametrize(("labels", "rows"), [(2, 3), (3, 4), (1, 3)])
+def test_lengths_must_agree(attack, threat, labels: int, rows: int) -> None:
+    with pytest.raises(UsageError, match=rf"one entry a row\. Got 3, {labels}, {rows}"):
+        attack(linear, X, Y[:labels], threat, rows=torch.arange(rows))
+
+
+@pytest.mark.parametrize(
+    ("attack", "threat", "sentence"),
+    [
+        (FGSM(), PIXEL, "FGSM needs an L-infinity or L2 ball. Got 1 pixel"),
+        (PGD(), PIXEL, "PGD needs an L-infinity or L2 ball. Got 1 pixel"),
+        (Square(), L2, r"Square needs an L-infinity ball\. Got l2 eps 0\.4"),
+        (Square(), PIXEL, "Square needs an L-infinity ball. Got 1 pixel"),
+        (OnePixel(), LINF, r"OnePixel needs a PixelBudget\. Got linf eps 0\.1"),
+    ],
+)
+def test_a_threat_of_another_kind_is_refused(attack, threat, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        attack(linear, X, Y, threat)
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: PGD(steps=0), r"steps >= 1, .*Got steps=0"),
+        (lambda: PGD(restarts=0), r"restarts >= 1.*restarts=0"),
+        (lambda: PGD(step_size=0.0), r"step_size > 0 \(a fraction of eps\).*step_size=0\.0"),
+        (lambda: PGD(step_size=float("nan")), "step_size=nan"),
+        (lambda: PGD(loss="mse"), r"loss must be one of ce, margin, dlr\. Got 'mse'"),
+        (lambda: FGSM(loss="mse"), r"loss must be one of ce, margin, dlr\. Got 'mse'"),
+        (lambda: Square(queries=0), r"queries >= 1 and 0 < p <= 1\. Got queries=0, p=0\.8"),
+        (lambda: Square(p=0.0), r"Got queries=1000, p=0\.0"),
+        (lambda: Square(p=1.1), r"Got queries=1000, p=1\.1"),
+        (lambda: OnePixel(population=3), "population >= 4 and generations >= 0. Got population=3"),
+        (lambda: OnePixel(generations=-1), "generations=-1"),
+    ],
+)
+def test_impossible_parameters_are_refused(make, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        make()
+
+
+def forest() -> tuple[EstimatorClassifier, torch.Tensor, torch.Tensor]:
+    rng = np.random.default_rng(0)
+    x = rng.random((200, 12)).astype(np.float32)
+    y = (x[:, 0] > 0.5).astype(int) + (x[:, 1] > 0.5)
+    model = EstimatorClassifier(RandomForestClassifier(10, random_state=0).fit(x, y))
+    return model, torch.from_numpy(x[:20]), torch.from_numpy(y[:20])
+
+
+@pytest.mark.parametrize(("attack", "threat"), ONE_EACH[:2], ids=IDS[:2])
+def test_gradient_attacks_on_a_forest_say_what_to_do(attack, threat) -> None:
+    with pytest.raises(
+        UsageError, match=r"needs gradients, and none reaches .*\(Square, OnePixel\)"
+    ):
+        attack(*forest(), threat)
+
+
+@pytest.mark.parametrize(
+    ("attack", "threat"),
+    [(Square(150), LpBall("linf", 0.4)), (OnePixel(20, 10), PixelBudget(2))],
+)
+def test_black_box_attacks_work_on_a_forest(attack, threat) -> None:
+    model, x, y = forest()
+    x_adv = attack(model, x, y, threat)
+    right = model(x).argmax(1) == y
+    fooled = right & (model(x_adv).argmax(1) != y)
+    assert bool(threat.contains(x, x_adv).all())
+    assert int(fooled.sum()) >= 0.5 * int(right.sum())
+
+
+def test_a_gradient_that_is_no_number_is_refused() -> None:
+    x = torch.zeros(2, 3)
+    with pytest.raises(UsageError, match="gradient is NaN or infinite: an attack that steps along"):
+        PGD()(torch.sqrt, x, torch.tensor([0, 1]), LINF)
+
+
+def test_gradient_leaves_the_graph_and_gives_its_logits() -> None:
+    x = torch.rand(4, 3, requires_grad=True)
+    grad, logits = gradient(lambda z: z**2, x, lambda z: z[:, 0])
+    assert torch.equal(logits, (x**2).detach())
+    assert torch.equal(grad[:, 0], 2 * x[:, 0].detach())
+    assert not grad.requires_grad
+    assert not logits.requires_grad
+    assert x.grad is None
+
+
+def test_gradient_works_where_gradients_are_off() -> None:
+    with torch.no_grad():
+        grad, _ = gradient(lambda z: z**2, torch.ones(1, 3), lambda z: z.sum(1))
+    assert torch.equal(grad, 2 * torch.ones(1, 3))
+
+
+def test_logits_of_keeps_no_graph() -> None:
+    weight = torch.ones(3, 2, requires_grad=True)
+    assert not logits_of(lambda x: x @ weight, torch.ones(1, 3)).requires_grad
+    assert checked(torch.ones(2, 2), torch.ones(2, 5)).shape == (2, 2)
+
+
+def test_active_set_drops_won_rows_and_keeps_the_best_points() -> None:
+    x, y = torch.zeros(3, 1), torch.zeros(3, dtype=torch.long)
+    threat = LpBall("linf", torch.tensor([0.1, 0.2, 0.3]), goal=Goal())
+    active = ActiveSet(x, y, threat, torch.tensor([10, 11, 12]))
+    logits = torch.tensor([[1.0, 0.0], [0.0, 1.0], [3.0, 0.0]])  # row 1 is won
+    stay = active.judge(torch.tensor([[0.1], [0.2], [0.3]]), logits)
+    assert stay.tolist() == [True, False, True]
+    assert active.rows.tolist() == [10, 12]
+    assert active.threat.eps.tolist() == pytest.approx([0.1, 0.3])
+    worse_and_better = torch.tensor([[2.0, 0.0], [2.0, 0.0]])
+    active.judge(torch.tensor([[0.7], [0.8]]), worse_and_better)
+    assert active.best.flatten().tolist() == pytest.approx([0.1, 0.2, 0.8])
+    assert active.best_objective.tolist() == [-1.0, 1.0, -2.0]
+    active.reopen(x, y, threat, torch.tensor([10, 11, 12]))
+    assert active.rows.tolist() == [10, 12]
+
+
+@pytest.mark.parametrize(
+    "suite",
+    [suites.quick(), suites.static(), suites.adaptive(POOL), suites.blackbox(), suites.pixels()],
+)
+def test_suites_name_each_attack_once(suite) -> None:
+    names = [attack.name for attack in suite]
+    assert len(names) == len(set(names)) > 0
+
+
+def test_what_the_suites_hold() -> None:
+    assert [attack.name for attack in suites.quick()] == ["FGSM", "PGD", "Square"]
+    adaptive = suites.adaptive(POOL, steps=7, restarts=2, queries=9)
+    assert [attack.name for attack in adaptive] == ["PGD", "PGD-CE", "PGD-pool", "Square"]
+    assert adaptive[2].pool is POOL
+    assert (adaptive[0].steps, adaptive[0].restarts, adaptive[3].queries) == (7, 2, 9)
+    assert suites.blackbox(11)[0].queries == 11
+    assert suites.pixels(8, 2)[0] == OnePixel(8, 2)

@@ -1,0 +1,244 @@
+"""The command line: one sentence an error, the exit codes, and earlier results left alone."""
+
+import sys
+import tomllib
+
+import numpy as np
+import pytest
+
+from buckler.cli.config import TEMPLATE, Config, read_config
+from buckler.cli.main import main
+from buckler.errors import UsageError
+
+
+def buckler(monkeypatch, capsys, *arguments):
+    """Run the command in this process: (exit code, stdout, stderr)."""
+    monkeypatch.setattr(sys, "argv", ["buckler", *map(str, arguments)])
+    code = 0
+    try:
+        main()
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    return lambda *arguments: buckler(monkeypatch, capsys, *arguments)
+
+
+MODEL = """
+import torch
+from torch import nn
+
+def build():
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 2))
+
+def softmax():
+    return nn.Sequential(build(), nn.Softmax(1))
+
+def estimator():
+    return "no module"
+"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A folder with a factory, data and a configuration: write(**sections) → its path."""
+    rng = np.random.default_rng(0)
+    y = np.arange(300) % 2
+    x = np.clip(0.4 + 0.2 * y[:, None, None] + 0.15 * rng.standard_normal((300, 4, 4)), 0, 1)
+    x = x.astype(np.float32)
+    (tmp_path / "own_model.py").write_text(MODEL)
+
+    def write(text="", *, x=x, y=y, model='factory = "own_model:build"\ntrain = true\nepochs = 2'):
+        np.savez(tmp_path / "own.npz", x=x, y=y)
+        path = tmp_path / "buckler.toml"
+        path.write_text(f'[model]\n{model}\n[data]\nsource = "own.npz"\n{text}')
+        return path
+
+    return write
+
+
+def test_init_writes_a_commented_file_that_reads_back_as_the_defaults(run, tmp_path):
+    code, out, _ = run("init", tmp_path)
+    assert code == 0
+    path = tmp_path / "buckler.toml"
+    assert str(path) in out
+    found = read_config(path)
+    defaults = Config.model_validate(
+        {"model": {"factory": "mymodel:build"}, "data": {"source": "data.npz"}}
+    )
+    for section in ("threat", "assess", "harden", "guard", "certify", "policy"):
+        assert getattr(found, section) == getattr(defaults, section)
+    code, _, err = run("init", tmp_path)
+    assert code == 2
+    assert "is there already: --force replaces it" in err
+
+
+def test_every_setting_stands_in_the_template():
+    shown = tomllib.loads(TEMPLATE.replace("# weights", "weights").replace("# eps", "eps"))
+    for name, field in Config.model_fields.items():
+        if name != "output":
+            assert set(shown[name]) == set(field.annotation.model_fields), name
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[threat]\nepsilon = 0.1", "threat.epsilon: Extra inputs are not permitted"),
+        ("[threat]\neps = -1", "threat.eps: Input should be greater than 0. Got -1"),
+        ("[threat", "cannot be read as TOML"),
+        ("[harden]\nmembers = ['x']", "harden.members.0"),
+    ],
+)
+def test_a_wrong_setting_is_named(project, text, sentence):
+    with pytest.raises(UsageError, match=sentence.replace("(", r"\(").replace("[", r"\[")):
+        read_config(project(text))
+
+
+def bad(project, **changes):
+    rng = np.random.default_rng(0)
+    x, y = rng.random((60, 4, 4)).astype(np.float32), np.arange(60) % 2
+    return project(**{"x": x, "y": y, **changes})
+
+
+NAN = np.full((60, 4, 4), np.nan, np.float32)
+BAD_INPUT = [
+    ("[threat]\neps = 8", {}, 2, "did you mean 8/255?"),
+    ("", {"x": 255 * np.ones((60, 4, 4), np.float32)}, 3, "must lie in [0, 1]"),
+    ("", {"x": NAN}, 3, "inputs must be finite. Got NaN or infinity in 60 of 60 rows"),
+    ("", {"x": np.zeros((0, 4, 4), np.float32), "y": np.zeros(0, int)}, 3, "at least"),
+    ("", {"y": np.zeros(60, int)}, 3, "at least 2 classes"),
+    ("", {"y": np.arange(60) - 5}, 3, "labels must be 0 to"),
+    ("", {"y": np.arange(59) % 2}, 3, "labels must be one a row"),
+    ("", {"model": 'factory = "own_model:nowhere"'}, 2, "has no function 'nowhere'"),
+    ("", {"model": 'factory = "no_such_file:build"'}, 2, "needs the module 'no_such_file'"),
+    ("", {"model": 'factory = "own_model:softmax"'}, 2, "returns probabilities"),
+    ("", {"model": 'factory = "own_model:estimator"'}, 2, "must return an nn.Module"),
+    ("", {"model": 'factory = "own_model:build"\nweights = "w.pt"'}, 2, "do not exist"),
+]
+
+
+@pytest.mark.parametrize(("text", "changes", "code", "sentence"), BAD_INPUT)
+def test_bad_input_gets_one_sentence_and_its_code(run, project, text, changes, code, sentence):
+    path = bad(project, text=text, **changes)
+    got, _, err = run("assess", "-c", path)
+    assert (got, sentence in " ".join(err.split())) == (code, True), err
+    assert "Traceback" not in err
+
+
+def test_images_of_another_shape_than_the_net_takes(run, project):
+    rng = np.random.default_rng(0)
+    path = bad(project, x=rng.random((60, 5, 5)).astype(np.float32))
+    code, _, err = run("assess", "-c", path)
+    assert code == 2
+    assert "the model cannot take inputs of shape (1, 5, 5)" in " ".join(err.split())
+
+
+def test_a_missing_configuration_and_bundle(run, tmp_path):
+    code, _, err = run("run", "-c", tmp_path / "none.toml")
+    assert code == 2
+    assert "buckler init writes one" in err
+    code, _, err = run("predict", tmp_path, tmp_path / "x.png")
+    assert code == 3
+    assert "is no bundle" in err
+
+
+def test_failed_steps_leave_earlier_results(run, project):
+    path = project(QUICK)
+    assert run("assess", "-c", path)[0] == 0
+    result = path.parent / "out" / "assessment" / "undefended.json"
+    before = result.read_bytes()
+    path.write_text(path.read_text().replace("eps = 0.2", "eps = 8"))
+    assert run("assess", "-c", path)[0] == 2
+    assert result.read_bytes() == before
+
+
+QUICK = """
+[threat]
+eps = 0.2
+curve = [0.1, 0.2]
+[assess]
+rows = 40
+steps = 5
+restarts = 1
+queries = 20
+article = false
+[harden]
+epochs = 2
+[guard]
+views = ["median2"]
+review_rate = 0.1
+[certify]
+rows = 3
+n = 100
+[policy]
+success = 1.0
+accuracy_ratio = 0.01
+review_rate = 1.0
+"""
+
+
+def test_the_whole_chain_and_what_is_skipped_the_second_time(run, project):
+    path = project(QUICK)
+    code, out, err = run("run", "-c", path)
+    assert code == 0, err
+    folder = path.parent / "out"
+    evidence = folder / "bundle" / "evidence"
+    for name in ("assessment", "comparison", "ruling", "certificates", "battery", "latency"):
+        assert (evidence / f"{name}.json").exists()
+    page = (folder / "report.html").read_text()
+    assert "Deployment check" in page
+    assert 'src="http' not in page
+    code, out, _ = run("run", "-c", path)
+    assert code == 0
+    assert out.count("skipped") == 5
+    code, out, _ = run("check", "-c", path)
+    assert code in (0, 1)
+    assert ("NOT passed" in out) == (code == 1)
+
+    text = path.read_text()
+    path.write_text(text.replace("[policy]\nsuccess = 1.0", "[policy]\nsuccess = 0.0001"))
+    code, out, _ = run("check", "-c", path)
+    assert code == 1
+    assert "NOT passed" in out
+    np.save(folder / "rows.npy", np.load(path.parent / "own.npz")["x"][:3, None])
+    code, out, _ = run(
+        "predict", folder / "bundle", folder / "rows.npy", "--factory", "own_model:build"
+    )
+    assert code == 0
+    assert len(out.strip().splitlines()) == 3
+    code, _, err = run("predict", folder / "bundle", folder / "rows.npy")
+    assert code == 1
+    assert "your settings do not list" in " ".join(err.split())
+
+
+def test_an_interrupt_says_that_work_is_kept(run, project, monkeypatch):
+    from buckler.cli import steps_model
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(steps_model, "harden", interrupted)
+    code, _, err = run("harden", "-c", project(QUICK))
+    assert code == 130
+    assert "the same command goes on from there" in " ".join(err.split())
+
+
+def test_no_verb_is_missing(run):
+    _, out, _ = run("--help")
+    for verb in [
+        "init",
+        "run",
+        "assess",
+        "harden",
+        "build",
+        "certify",
+        "check",
+        "predict",
+        "serve",
+        "demo",
+    ]:
+        assert verb in out

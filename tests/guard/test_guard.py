@@ -1,0 +1,241 @@
+"""The guard: its attack view, its verdicts, its calibration."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from buckler import draws
+from buckler.defenses import JPEG, GaussianNoise, Median, RandomRotation
+from buckler.errors import DataError, UsageError
+from buckler.guard import Guard, article, calibrate
+from buckler.guard.keys import content_keys
+from buckler.guard.rule import Calibrated, Thresholds
+from buckler.guard.temperature import fit_temperature
+from buckler.models import TorchClassifier
+from buckler.threats import Goal
+
+
+@pytest.fixture(scope="module")
+def guard(dataset, trained):
+    return calibrate(dataset, [trained], [1.0], review_rate=0.1)
+
+
+@pytest.fixture(scope="module")
+def baseline(dataset, trained):
+    return article(dataset, [trained, trained], confidence=0.8)
+
+
+def many(dataset, count=300):
+    """Rows of all kinds: clean, noisy, random."""
+    x = dataset["test"].x
+    noise = draws.uniform(3, torch.arange(count), 0, (1, 8, 8))
+    mixed = torch.cat([x, (x[:60] + noise[:60] - 0.5).clamp(0, 1), noise])
+    return mixed
+
+
+@pytest.mark.parametrize("kind", ["guard", "baseline"])
+def test_view_says_reject_exactly_where_judge_says_suspicious(kind, dataset, request):
+    guard = request.getfixturevalue(kind)
+    x = many(dataset)
+    view = guard.attack_view()(x)
+    verdicts = guard.judge(x)
+    assert view.shape == (len(x), dataset.spec.classes + 1)
+    flagged = [verdict.status == "SUSPICIOUS" for verdict in verdicts]
+    assert (view.argmax(1) == dataset.spec.classes).tolist() == flagged
+    assert 0 < sum(flagged) < len(x)
+    predicted, accepted = guard.answer(x)
+    assert accepted.tolist() == [not f for f in flagged]
+    names = dataset.spec.class_names
+    assert [names[p] for p in predicted.tolist()] == [v.prediction for v in verdicts]
+
+
+def test_a_score_over_its_threshold_by_a_hair_is_rejected(guard, dataset):
+    x = many(dataset)
+    _, scores = guard._look(x, None)
+    combined = guard.rule.combine(scores)
+    edge = replace(guard, rule=replace(guard.rule, calibration=replace(
+        guard.rule.calibration, value=float(combined.median()) - 1e-7)))  # fmt: skip
+    over = combined - edge.rule.threshold > 0
+    rejected = edge.attack_view()(x).argmax(1) == dataset.spec.classes
+    assert rejected.tolist() == over.tolist()
+
+
+@pytest.mark.parametrize("kind", ["guard", "baseline"])
+def test_gradients_reach_the_input_for_every_row(kind, dataset, request):
+    guard = request.getfixturevalue(kind)
+    x = dataset["test"].x[:20].clone().requires_grad_(True)
+    goal, y = Goal("guarded"), dataset["test"].y[:20]
+    logits = guard.attack_view()(x)
+    reject = torch.autograd.grad(logits[:, -1].sum(), x, retain_graph=True)[0]
+    win = torch.autograd.grad(goal.objective(logits, y).sum(), x)[0]
+    for grad in (reject, win):
+        assert torch.isfinite(grad).all()
+        assert (grad.flatten(1).abs().amax(1) > 0).all()
+
+
+def test_forward_of_the_view_is_the_deployed_one_with_gradients_on(guard, dataset):
+    x = dataset["test"].x[:30]
+    without = guard.attack_view()(x)
+    with_grad = guard.attack_view()(x.clone().requires_grad_(True)).detach()
+    assert torch.allclose(without, with_grad, atol=1e-5)
+    assert (without.argmax(1) == with_grad.argmax(1)).all()
+
+
+def test_verdicts_are_json_and_rows_are_independent(guard, dataset):
+    x = dataset["test"].x[:12]
+    together = guard.judge(x)
+    alone = [guard.judge(row[None])[0] for row in x]
+    for one, other in zip(together, alone, strict=True):
+        assert (one.prediction, one.status, one.reasons) == (
+            other.prediction,
+            other.status,
+            other.reasons,
+        )
+        assert one.confidence == pytest.approx(other.confidence, abs=1e-5)
+        assert 0 <= one.anomaly_score <= 1
+    assert guard.judge(x[:0]) == []
+
+
+def test_judge_refuses_what_the_spec_refuses(guard):
+    with pytest.raises(DataError, match="shape"):
+        guard.judge(torch.zeros(2, 1, 7, 8))
+    with pytest.raises(DataError, match="finite"):
+        guard.judge(torch.full((1, 1, 8, 8), math.nan))
+
+
+def test_realised_review_rate_is_near_its_target_on_fresh_rows(guard):
+    from tests.conftest import blobs
+
+    x, _ = blobs(3000, seed=9)
+    accepted = guard.answer(guard.spec.snap(x))[1]
+    calibration = guard.rule.calibration
+    # Seeded; over calibration draws the rate exceeds `upper` in 5 % of cases.
+    assert float((~accepted).float().mean()) <= calibration.upper + 0.02
+    assert calibration.expected <= 0.1
+
+
+def test_combined_score_rises_strictly_with_each_score(guard):
+    low, high = -50.0, 80.0
+    line = torch.linspace(low, high, 400)
+    for index in range(len(guard.detectors)):
+        scores = torch.zeros(len(guard.detectors), len(line))
+        scores[index] = line
+        assert (guard.rule.combine(scores).diff() > 0).all()
+
+
+def test_ties_in_the_scores_keep_the_map_strict():
+    select = torch.zeros(2, 50)
+    rule = Calibrated.fit(select, torch.rand(2, 99), 0.1)
+    line = torch.linspace(-1, 1, 100).repeat(2, 1)
+    assert (rule.combine(line).diff() > 0).all()
+    assert np.isfinite(rule.combine(line).numpy()).all()
+
+
+def test_members_of_weight_zero_are_left_out_and_the_heaviest_leads(dataset, trained):
+    guard = calibrate(dataset, [trained] * 3, [0.25, 0.0, 0.75], review_rate=0.1)
+    assert guard.weights == (0.75, 0.25)
+    with pytest.raises(UsageError, match="weights must be >= 0"):
+        calibrate(dataset, [trained], [0.0])
+
+
+def test_a_review_rate_the_rows_cannot_give_is_refused(dataset, trained):
+    with pytest.raises(UsageError, match="calibration rows allow a review rate of"):
+        calibrate(dataset, [trained], [1.0], review_rate=0.001)
+
+
+class Halving:
+    """A transform that changes the shape."""
+
+    name, random, surrogate = "halving", False, None
+
+    def __call__(self, x, keys=None):
+        return x[..., ::2]
+
+
+def test_a_transform_that_changes_the_shape_is_refused_by_name(dataset, trained):
+    with pytest.raises(UsageError, match="'halving' changes the shape"):
+        calibrate(dataset, [trained], [1.0], path=[Halving()], review_rate=0.1)
+
+
+def test_the_article_guard_is_the_articles(baseline):
+    assert baseline.path == (Median(2), JPEG(75), RandomRotation(5.0))
+    assert baseline.weights == (0.5, 0.5)
+    assert [part.name for part in baseline.detectors] == ["confidence", "forest"]
+    assert isinstance(baseline.rule, Thresholds)
+    assert baseline.rule.limits == pytest.approx((-math.log(0.8 / 0.2), 0.3))
+
+
+def test_article_flags_by_confidence_under_its_threshold(baseline, dataset):
+    verdicts = baseline.judge(many(dataset))
+    for verdict in verdicts:
+        flagged = "confidence" in verdict.reasons
+        if abs(verdict.confidence - 0.8) > 1e-4:
+            assert flagged == (verdict.confidence < 0.8)
+        assert (verdict.status == "SUSPICIOUS") == bool(verdict.reasons)
+
+
+def test_resubmission_gives_no_fresh_draw_but_a_changed_bit_and_another_secret_do(
+    baseline, dataset
+):
+    x = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    x = baseline.spec.snap(x)
+    changed = x.clone()
+    changed[0, 0, 0, 0] = (changed[0, 0, 0, 0] + 1 / 255) % 1
+    keys = [content_keys(secret, rows) for secret, rows in ((b"a", x), (b"a", x), (b"b", x))]
+    assert keys[0] == keys[1]
+    assert keys[0] != keys[2]
+    assert content_keys(b"a", changed) != keys[0]
+    assert baseline.judge(x) == baseline.judge(x)
+    assert baseline.random
+    rows = dataset["test"].x
+    assert not torch.equal(baseline.attack_view(0)(rows), baseline.attack_view(1)(rows))
+
+
+def test_fit_temperature_recovers_the_scale_of_calibrated_logits():
+    generator = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(20000, 4, generator=generator)
+    y = torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0]
+    # Standard error of the fitted temperature here is about 0.02.
+    assert fit_temperature(lambda _: 3 * logits, logits, y) == pytest.approx(3, rel=0.06)
+
+
+def test_a_random_path_is_seeded_by_content_alone(dataset, trained):
+    guard = calibrate(
+        dataset, [trained], [1.0], path=[GaussianNoise(0.02)], views=[Median(2)], review_rate=0.1
+    )
+    x = dataset["test"].x[:6]
+    assert guard.judge(x)[2] == replace(guard.judge(x[2:3])[0])
+    assert isinstance(guard, Guard)
+
+
+def test_callers_model_is_untouched(dataset):
+    from tests.conftest import TinyNet
+
+    net = TinyNet().eval()
+    before = [p.clone() for p in net.parameters()]
+    calibrate(dataset, [net], [1.0], review_rate=0.1)
+    assert all(p.requires_grad for p in net.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
+    assert not any(len(m._forward_pre_hooks) for m in net.modules())
+    assert isinstance(TorchClassifier(net), TorchClassifier)
+
+
+def test_a_guard_that_computes_no_number_accepts_nothing(guard, dataset):
+    import copy
+
+    broken = copy.deepcopy(guard)
+    with torch.no_grad():
+        broken.members[0].module.body[1].weight[:] = math.nan
+    verdicts = broken.judge(dataset["test"].x[:3])
+    assert {v.status for v in verdicts} == {"SUSPICIOUS"}
+    assert {v.reasons for v in verdicts} == {("not finite",)}
+    assert {v.confidence for v in verdicts} == {0.0}
+    assert not broken.answer(dataset["test"].x[:3])[1].any()
+
+
+def test_weights_must_be_one_a_member(guard):
+    with pytest.raises(UsageError, match="one weight and one temperature a member"):
+        replace(guard, weights=(0.5, 0.5))

@@ -1,0 +1,27 @@
+import os
+from collections.abc import Iterator
+
+import pytest
+from fastapi.testclient import TestClient
+
+from buckler.guard import Guard
+from buckler.serve import create_app
+
+from .tiny import settings, tiny_guard
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("BUCKLER_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def guard() -> Guard:
+    return tiny_guard()
+
+
+@pytest.fixture
+def client(guard: Guard) -> Iterator[TestClient]:
+    with TestClient(create_app(guard, settings(), log=False)) as client:
+        yield client

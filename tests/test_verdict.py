@@ -1,0 +1,59 @@
+"""verdict: plain values, JSON as they stand, sentences for a person."""
+
+import json
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+from buckler.verdict import Certificate, Verdict
+
+SURE = Verdict("cat", 0.9731, 0.2, "ACCEPTED", (), "abc")
+ODD = Verdict("toaster", 0.5, 0.999, "SUSPICIOUS", ("confidence", "views"), "abc")
+
+
+def test_a_verdict_is_json_as_it_stands() -> None:
+    assert json.loads(json.dumps(ODD.to_dict())) == {
+        "prediction": "toaster",
+        "confidence": 0.5,
+        "anomaly_score": 0.999,
+        "status": "SUSPICIOUS",
+        "reasons": ["confidence", "views"],
+        "bundle": "abc",
+    }
+
+
+@pytest.mark.parametrize(
+    ("verdict", "text"),
+    [
+        (SURE, "cat at 97.3%: ACCEPTED"),
+        (ODD, "toaster at 50.0%: SUSPICIOUS - MANUAL REVIEW REQUIRED (confidence, views)"),
+    ],
+)
+def test_a_verdict_in_print(verdict: Verdict, text: str) -> None:
+    assert str(verdict) == text
+
+
+def test_a_certificate_states_its_probability_and_assumptions() -> None:
+    certificate = Certificate(3, 0.51234, 0.25, 0.001, 1000)
+    assert not certificate.abstained
+    assert str(certificate) == (
+        "with probability at least 0.999 over the noise draws, the classifier smoothed with sigma "
+        "0.25 answers 3 for every input within L2 distance 0.512"
+    )
+    assert json.loads(json.dumps(certificate.to_dict()))["radius"] == 0.51234
+
+
+def test_abstaining_has_its_own_name() -> None:
+    certificate = Certificate(None, 0.0, 0.25, 0.001, 1000)
+    assert certificate.abstained
+    assert str(certificate) == "abstained (sigma 0.25, n 1000, alpha 0.001)"
+
+
+def test_class_zero_is_an_answer() -> None:
+    assert not Certificate(0, 0.1, 0.25, 0.001, 1000).abstained
+
+
+@pytest.mark.parametrize("value", [SURE, Certificate(0, 0.1, 0.25, 0.001, 1000)])
+def test_findings_cannot_be_changed(value) -> None:
+    with pytest.raises(FrozenInstanceError):
+        value.bundle = "other"
