@@ -136,7 +136,9 @@ def few_pixels(
         if bool(goal.objective(logits, y) > 0):
             best, since = point, 0
             changed = int(PixelBudget(1).distance(x, point))
-            keep = PixelBudget(max(1, min(first, int(shrink * changed))))
+            if changed <= 1:
+                return point
+            keep = PixelBudget(min(first, int(shrink * changed)))
             helps = (grad * (point - x)).clamp_min(0)
             free = keep.steepest(helps).ne(0).any(1, keepdim=True)
             point = torch.where(free, point, x)
@@ -210,13 +212,13 @@ def show_pixels(model: Classifier, x: Tensor, y: Tensor) -> list[Panel]:
             marked = ringed(as_image(found), x, found)
             panels.append((marked, said, "one pixel (in the ring): the best found"))
     for aim, goal in (("anything else", SOMETHING_ELSE), ("toaster", TO_TOASTER)):
-        found = few_pixels(model, x, y, goal)
-        if found is None:
+        fewest = few_pixels(model, x, y, goal)
+        if fewest is None:
             print(f"pixels to {aim}: none found, with all of them free")
             continue
-        said, count = answer(model, found), int(PixelBudget(1).distance(x, found))
+        said, count = answer(model, fewest), int(PixelBudget(1).distance(x, fewest))
         print(f"fewest pixels found to {aim}: {count} of 50176: {said}", flush=True)
-        panels.append((as_image(found), said, f"{count} pixels: the fewest found to {aim}"))
+        panels.append((as_image(fewest), said, f"{count} pixels: the fewest found to {aim}"))
     return panels
 
 

@@ -18,7 +18,7 @@ EXACT = [
     (PGD(loss="margin"), "l2"),
     (PGD(steps=1, step_size=1.0, loss="margin"), "linf"),
     (PGD(steps=1, step_size=1.0, loss="margin"), "l2"),
-    (PGD(steps=100, loss="margin", restarts=2, random_start=True), "linf"),
+    (PGD(loss="ce", restarts=2, random_start=True), "linf"),
 ]
 
 

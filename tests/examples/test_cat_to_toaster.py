@@ -54,6 +54,11 @@ def test_few_pixels_finds_the_fewest_of_a_linear_model(example, weights, fewest)
     assert bool(goal.objective(model(found), y) > 0)
 
 
+def test_few_pixels_changes_nothing_where_nothing_is_needed(example):
+    x, y = torch.ones(1, 1, 4, 4), torch.tensor([0])
+    assert torch.equal(example.few_pixels(Weighted([2.0]), x, y, Goal()), x)
+
+
 def test_few_pixels_says_that_it_found_nothing(example):
     x, y = torch.zeros(1, 1, 4, 4), torch.tensor([0])
     assert example.few_pixels(Weighted([0.1]), x, y, Goal(), patience=40) is None

@@ -191,7 +191,9 @@ def test_resubmission_gives_no_fresh_draw_but_a_changed_bit_and_another_secret_d
     assert baseline.judge(x) == baseline.judge(x)
     assert baseline.random
     rows = dataset["test"].x
-    assert not torch.equal(baseline.attack_view(0)(rows), baseline.attack_view(1)(rows))
+    one, two, both = (baseline.attack_view(draws)(rows) for draws in ((0,), (1,), (0, 1)))
+    assert not torch.equal(one, two)
+    assert torch.allclose(both, (one + two) / 2, atol=1e-5)
 
 
 def test_fit_temperature_recovers_the_scale_of_calibrated_logits():

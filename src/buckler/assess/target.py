@@ -13,6 +13,7 @@ from buckler.models import check_classifier
 from buckler.protocols import Classifier
 from buckler.threats import Goal
 
+_DRAWS = 8
 Answer = Callable[[Tensor], tuple[Tensor, Tensor]]
 """x (n, ...) → predicted class (n,) int64, accepted (n,) bool."""
 
@@ -38,6 +39,8 @@ class Target:
 def of_model(model: Classifier, spec: InputSpec, x: Tensor, name: str = "undefended") -> Target:
     """A bare classifier, looked at on x first: every answer is accepted.
 
+    One that answers the same rows differently is attacked through the mean of eight draws (EOT).
+
     Raises: UsageError if it is in training mode, or returns probabilities or a wrong shape.
     """
     check_classifier(model, x, spec.classes)
@@ -47,12 +50,14 @@ def of_model(model: Classifier, spec: InputSpec, x: Tensor, name: str = "undefen
             predicted = model(rows).argmax(1)
         return predicted, torch.ones_like(predicted, dtype=torch.bool)
 
-    return Target(name, model, Goal(), answer, spec)
+    with torch.no_grad():
+        random = bool(((model(x[:64]) - model(x[:64])).abs() > 1e-4).any())
+    view = EOT((model,) * _DRAWS) if random else model
+    return Target(name, view, Goal(), answer, spec, random)
 
 
-def of_guard(guard: Guard, name: str = "guard", draws: int = 8) -> Target:
+def of_guard(guard: Guard, name: str = "guard", draws: int = _DRAWS) -> Target:
     """A guard: attackers see its k + 1 view, the mean of `draws` of their own draws if random."""
-    views = tuple(guard.attack_view(draw) for draw in range(draws))
-    view = EOT(views) if guard.random else guard.attack_view()
+    view = guard.attack_view(range(draws) if guard.random else ())
     goal = Goal("guarded")
     return Target(name, view, goal, guard.answer, guard.spec, guard.random, guard.digest)

@@ -11,7 +11,7 @@ from buckler.inputs import straight_through
 from buckler.protocols import Features
 
 _SOFTNESS = 0.02  # of the box: how far a split blurs in the surrogate
-_SOFT_TREES = 20  # trees of the surrogate: the gradient of their mean is that of all, nearly
+_SOFT_TREES = 8  # trees of the surrogate: the gradient of their mean is that of all, nearly
 
 
 class IsolationForest:
@@ -93,14 +93,16 @@ class IsolationForest:
 
     def _walk(self, x: Tensor) -> Tensor:
         """(n,) mean path length over the trees."""
-        trees = torch.arange(len(self._feature))[None, :]
-        node = torch.zeros(len(x), len(self._feature), dtype=torch.long)
+        trees, size = self._feature.shape
+        roots = torch.arange(trees) * size
+        feature, threshold = self._feature.flatten().clamp_min(0), self._threshold.flatten()
+        left = (self._left + roots[:, None]).flatten()
+        right = (self._right + roots[:, None]).flatten()
+        node = roots.expand(len(x), trees)
         for _ in self._levels:
-            feature = self._feature[trees, node]
-            value = x.gather(1, feature.clamp_min(0))
-            goes_left = value <= self._threshold[trees, node]
-            node = torch.where(goes_left, self._left[trees, node], self._right[trees, node])
-        return self._depth[trees, node].mean(1)
+            goes_left = x.gather(1, feature[node]) <= threshold[node]
+            node = torch.where(goes_left, left[node], right[node])
+        return self._depth.flatten()[node].mean(1)
 
     def _blur(self, x: Tensor) -> Tensor:
         """The mean path length where a split is a sigmoid: differentiable everywhere."""

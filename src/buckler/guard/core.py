@@ -1,5 +1,6 @@
 """Guard: InputSpec → predict path → members → weighted mean → detectors → verdict."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -72,17 +73,24 @@ class Guard:
         accepted = (logits.argmax(1) < self.spec.classes) & _finite(features, scores, logits)
         return features.log_probs[0].argmax(1), accepted
 
-    def attack_view(self, draw: int | None = None) -> Classifier:
+    def attack_view(self, draws: Sequence[int] = ()) -> Classifier:
         """x → logits (n, k + 1): the argmax is k exactly where `judge` says SUSPICIOUS.
 
-        draw: for a random guard, an attacker's own draw of its randomness (they do not know the
-            secret); None: the deployed one.
+        draws: for a random guard, the attacker's own draws of its randomness (they do not know the
+            secret): the logits are the mean over them, that is EOT (Athalye et al. 2018,
+            arXiv:1707.07397). None given: the deployed draw.
         """
-        secret = self.secret if draw is None else b"draw %d" % draw
+        secrets = [b"draw %d" % draw for draw in draws] or [self.secret]
 
         def view(x: Tensor) -> Tensor:
-            features, scores = self._look(x, self._keys(x, secret))
-            return self._with_reject(features, scores)
+            keys = None
+            if self.random:
+                snapped = self.spec.snap(x.detach())
+                keys = torch.cat([content_keys(secret, snapped) for secret in secrets])
+            features, scores = self._look(x, keys, len(secrets))
+            logits = self._with_reject(features, scores)
+            mean: Tensor = logits.unflatten(0, (len(secrets), len(x))).mean(0)
+            return mean
 
         return view
 
@@ -93,19 +101,31 @@ class Guard:
     def with_identity(self, digest: str, secret: bytes) -> "Guard":
         return replace(self, digest=digest, secret=secret)
 
-    def features(self, x: Tensor, keys: Tensor | None = None) -> Features:
-        """One batched forward of every member over every view."""
+    def features(self, x: Tensor, keys: Tensor | None = None, repeats: int = 1) -> Features:
+        """One batched forward of every member over every view.
+
+        Args:
+            keys: (n · repeats,) addresses of the random transforms' draws.
+            repeats: how often each row is drawn; what comes before the first random transform is
+                computed once.
+        """
         x = self.spec.snap(x)
         base = x
-        for transform in self.path:
+        first = next((i for i, part in enumerate(self.path) if part.random), len(self.path))
+        for transform in self.path[:first]:
+            base = apply(transform, base)
+        many = (repeats, *[1] * (x.ndim - 1))
+        if repeats > 1:
+            base, x = base.repeat(many), x.repeat(many)
+        for transform in self.path[first:]:
             base = apply(transform, base, keys)
         views = torch.stack([base, *(apply(view, x, keys) for view in self.views)])
         rows = views.flatten(0, 1)
         outputs = [member.with_embedding(rows) for member in self.members]
         scaled = [z / t for (z, _), t in zip(outputs, self.temperatures, strict=True)]
         logits = torch.stack(scaled).unflatten(1, views.shape[:2])
-        first = outputs[0][1]
-        embed = None if first is None else first[None, : len(x)]
+        embedding = outputs[0][1]
+        embed = None if embedding is None else embedding[None, : len(x)]
         weights = torch.tensor(self.weights, dtype=logits.dtype, device=logits.device)
         weighted = logits.log_softmax(-1) + weights.log()[:, None, None, None]
         return Features(views, logits, embed, weighted.logsumexp(0))
@@ -113,9 +133,9 @@ class Guard:
     def _keys(self, x: Tensor, secret: bytes) -> Tensor | None:
         return content_keys(secret, self.spec.snap(x.detach())) if self.random else None
 
-    def _look(self, x: Tensor, keys: Tensor | None) -> tuple[Features, Tensor]:
+    def _look(self, x: Tensor, keys: Tensor | None, repeats: int = 1) -> tuple[Features, Tensor]:
         """The features of x and the detectors' scores (d, n)."""
-        features = self.features(x, keys)
+        features = self.features(x, keys, repeats)
         return features, torch.stack([detector.score(features) for detector in self.detectors])
 
     def _with_reject(self, features: Features, scores: Tensor) -> Tensor:
