@@ -174,6 +174,7 @@ def test_every_level_survives_the_round_trip() -> None:
     x = spec.decode(image_file(pixels))
     assert torch.equal((x[0, 0] * 255).round().byte(), torch.from_numpy(pixels))
     assert torch.equal(spec.decode(spec.encode(x[0])), x)
+    assert torch.equal(spec.snap(x), x), "what a file holds is on the grid, bit for bit"
     assert bool(spec.on_grid(x).all())
 
 
@@ -204,7 +205,34 @@ def test_modes_are_converted() -> None:
     grey_in_colour = COLOUR.decode(image_file(noise_pixels(9, 12)))
     assert torch.equal(grey_in_colour[:, 0], grey_in_colour[:, 2])
     assert GREY.decode(image_file(noise_pixels(9, 12, 3))).shape == (1, 1, 9, 12)
-    assert COLOUR.decode(image_file(noise_pixels(9, 12, 4))).shape == (1, 3, 9, 12)
+    opaque = noise_pixels(9, 12, 4)
+    opaque[..., 3] = 255
+    assert torch.equal(
+        COLOUR.decode(image_file(opaque)), COLOUR.decode(image_file(opaque[..., :3]))
+    )
+
+
+def test_transparency_is_refused() -> None:
+    """A person sees it over a background, the classifier without."""
+    with pytest.raises(DataError, match="images must be opaque: flatten the transparency first"):
+        COLOUR.decode(image_file(noise_pixels(9, 12, 4)))
+
+
+def turned_photograph(kind: str) -> bytes:
+    """12 x 9 pixels on disk, with the note that a viewer turns it by a quarter: 9 x 12 seen."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return image_file(noise_pixels(9, 12, 3), kind, exif=exif)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_a_photograph_is_judged_as_people_see_it(kind: str) -> None:
+    with pytest.raises(DataError, match=r"must be 12 x 9 pixels\. Got 9 x 12"):
+        COLOUR.decode(turned_photograph(kind))
+    seen = InputSpec((3, 12, 9), ("a", "b")).decode(turned_photograph(kind))
+    if kind == "PNG":
+        expected = torch.from_numpy(np.rot90(noise_pixels(9, 12, 3), -1).copy())
+        assert torch.equal((seen[0] * 255).round().byte(), expected.permute(2, 0, 1))
 
 
 def test_sixteen_bits_are_not_clipped_to_white() -> None:
@@ -268,10 +296,18 @@ def test_decompression_bombs_are_refused_undecoded(size: tuple[int, int], senten
         spec.decode(bomb(*size))
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP"])
-def test_damaged_files_give_an_answer_or_one_sentence(kind: str) -> None:
+@pytest.mark.parametrize(
+    "whole",
+    [
+        *[image_file(noise_pixels(9, 12, 3), kind) for kind in ("PNG", "JPEG", "WEBP", "BMP")],
+        *[turned_photograph(kind) for kind in ("PNG", "JPEG", "WEBP")],
+        image_file(noise_pixels(9, 12, 4)),
+    ],
+    ids=["PNG", "JPEG", "WEBP", "BMP", "PNG-exif", "JPEG-exif", "WEBP-exif", "PNG-alpha"],
+)
+def test_damaged_files_give_an_answer_or_one_sentence(whole: bytes) -> None:
     """150 files with up to five bytes changed or the end cut off: nothing but DataError comes."""
-    whole = image_file(noise_pixels(9, 12, 3), kind)
+    both = InputSpec((3, 9, 12), ("a", "b"), resize="area")
     dice = random.Random(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -282,7 +318,7 @@ def test_damaged_files_give_an_answer_or_one_sentence(kind: str) -> None:
             if turn % 5 == 0:
                 content = content[: dice.randrange(len(content))]
             try:
-                x = COLOUR.decode(bytes(content))
+                x = both.decode(bytes(content))
             except DataError:
                 continue
             COLOUR.check(x)

@@ -95,8 +95,10 @@ class InputSpec:
         if not self.levels:
             return x
         low, high = self.box
-        step = (high - low) / (self.levels - 1)
-        snapped = (torch.round((x.detach() - low) / step) * step + low).clamp(low, high)
+        n = self.levels - 1
+        # In this order, so that a decoded file's k / 255 comes out bit for bit.
+        level = torch.round((x.detach() - low) / (high - low) * n) / n
+        snapped = (level * (high - low) + low).clamp(low, high)
         return straight_through(x, snapped) if x.requires_grad else snapped
 
     def on_grid(self, x: Tensor) -> Tensor:
@@ -135,8 +137,6 @@ class InputSpec:
             raise DataError(
                 f"images must be {width} x {height} pixels. Got {image.width} x {image.height}"
             )
-        if image.mode.startswith(("I", "F")):  # convert() would clip 16 bits to white
-            raise DataError(f"images must have 8 bits a channel. Got Pillow's mode {image.mode}")
         if image.mode.startswith(("I", "F")):
             raise DataError(f"images must have 8 bits a channel. Got the mode {image.mode!r}")
         alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None

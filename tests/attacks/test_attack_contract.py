@@ -41,7 +41,7 @@ CONTRACT = [  # a new attack joins by one line
     (OnePixel(**SMALL), PIXEL, GREY),
     (OnePixel(**SMALL), PixelBudget(3, goal=EACH), COLOUR),
     (OnePixel(**SMALL), PixelBudget(2, (-0.1, 0.3)), PLANE),
-    (OnePixel(**SMALL, batch=5), PIXEL, LINE),
+    (OnePixel(**SMALL), PIXEL, LINE),
 ]
 
 

@@ -12,6 +12,8 @@ from buckler.protocols import Classifier, Threat
 from buckler.threats import PixelBudget
 from buckler.threats.pixels import as_grid
 
+_VALUES = 1 << 18  # input values in one forward: more of them leave a CPU's cache
+
 
 @dataclass(frozen=True)
 class OnePixel:
@@ -27,13 +29,11 @@ class OnePixel:
         population: members a row.
         generations: rounds after the first.
         scale: the factor on the difference of two members.
-        batch: candidate inputs in one forward pass.
     """
 
     population: int = 100
     generations: int = 20
     scale: float = 0.5
-    batch: int = 8192
     name: str = "OnePixel"
 
     def __post_init__(self) -> None:
@@ -100,7 +100,8 @@ class OnePixel:
         n, size = genes.shape[:2]
         points = paint(active.x, genes, active.threat.box)
         flat = points.flatten(0, 1)
-        logits = torch.cat([logits_of(model, part) for part in flat.split(self.batch)])
+        batch = max(1, _VALUES // active.x[0].numel())
+        logits = torch.cat([logits_of(model, part) for part in flat.split(batch)])
         owner = torch.arange(n, device=genes.device).repeat_interleave(size)
         goal = active.threat.goal.take(owner)
         fitness = goal.objective(logits, active.y[owner]).reshape(n, size)

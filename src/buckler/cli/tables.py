@@ -18,6 +18,7 @@ def curve_table(value: Json) -> Table:
         table.add_column(f"eps {point['threat']['eps']:g}", justify="right")
     for index, result in enumerate(points[0]["suite"]):
         table.add_row(result["attack"], *(rate(p["suite"][index]["rate"]) for p in points))
+    table.add_row("any of them", *(rate(p["rates"]["success"]) for p in points), end_section=True)
     if value["one_pixel"]:
         success = value["one_pixel"]["rates"]["success"]
         table.add_row("one pixel", rate(success), *[""] * (len(points) - 1))

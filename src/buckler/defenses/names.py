@@ -23,6 +23,8 @@ def defense(name: str) -> Defense:
             f"Got {name!r}"
         )
     kind, number = found[1], float(found[2])
+    if kind in ("median", "jpeg") and number != int(number):
+        raise UsageError(f"{kind} takes a whole number. Got {name!r}")
     if kind == "median":
         return Median(int(number))
     if kind == "jpeg":

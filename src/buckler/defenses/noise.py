@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +25,7 @@ class GaussianNoise:
 
     @property
     def name(self) -> str:
-        return f"noise{self.sigma:g}"
+        return f"noise{np.format_float_positional(self.sigma, trim='-')}"
 
     def __call__(self, x: Tensor, keys: Tensor | None = None) -> Tensor:
         keys = torch.arange(len(x), device=x.device) if keys is None else keys

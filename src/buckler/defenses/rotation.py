@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -28,7 +29,7 @@ class RandomRotation:
 
     @property
     def name(self) -> str:
-        return f"rotation{self.degrees:g}"
+        return f"rotation{np.format_float_positional(self.degrees, trim='-')}"
 
     def __call__(self, x: Tensor, keys: Tensor | None = None) -> Tensor:
         """x (n, c, h, w) → the same shape; keys (n,) int64 are the addresses of the draws."""

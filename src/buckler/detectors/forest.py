@@ -111,7 +111,7 @@ class IsolationForest:
         roots = torch.arange(trees)[:, None] * size
         left, right = (self._left[few] + roots).flatten(), (self._right[few] + roots).flatten()
         feature, threshold = self._feature[few].flatten(), self._threshold[few].flatten()
-        reach = torch.zeros(len(x), trees * size)
+        reach = x.new_zeros(len(x), trees * size)
         reach[:, roots[:, 0]] = 1.0
         for inner in self._soft_levels:
             goes_left = torch.sigmoid((threshold[inner] - x[:, feature[inner]]) / _SOFTNESS)
