@@ -47,7 +47,7 @@ def measure(seed: int, quick: bool) -> Json:
     if quick:
         changes = {"rows": 60, "steps": 20, "restarts": 1, "queries": 100}
         config = config.model_copy(update={"assess": config.assess.model_copy(update=changes)})
-    project = Project(config, output)
+    project = Project.of(config, output)
     started = time.perf_counter()
     ruling = run_chain(project, "python -m benchmarks.demo")
     seconds = time.perf_counter() - started

@@ -1,16 +1,18 @@
 """Several systems side by side: static and adaptive attackers, and whether the figure stands."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from buckler.assess.parallel import side_by_side
 from buckler.assess.run import Assessment, assess
 from buckler.assess.target import Target
 from buckler.attacks import suites
 from buckler.attacks.pgd import PGD
-from buckler.protocols import Threat
+from buckler.protocols import Progress, Threat
 from buckler.stats import Rate
 
 
@@ -70,48 +72,47 @@ def compare(
     rows: Tensor,
     effort: Effort = Effort(),
     seed: int = 0,
-    progress: Callable[[str, int, int], None] | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
 ) -> list[Compared]:
     """Each system under the static suite (made for `undefended`) and the adaptive one.
 
     Args:
         pool: inputs of the calibrate split, from which some attacks start.
-        progress: called with (system, attacks done, attacks).
+        workers: systems attacked at a time; the figures do not depend on it.
+        progress: called with (attacks done, attacks), over all systems.
     """
-    found = []
-    adaptive = suites.adaptive(pool, effort.steps, effort.restarts, effort.queries)
     static = suites.static()
-    total = len(static) + len(adaptive) + 1
-    for system in systems:
+    adaptive = suites.adaptive(pool, effort.steps, effort.restarts, effort.queries)
+    each = len(static) + len(adaptive) + 1
+    done = dict.fromkeys((system.name for system in systems), 0)
 
-        def say(done: int, name: str = system.name) -> None:
+    def attack(system: Target) -> Compared:
+        def say(count: int) -> None:
+            done[system.name] = count
             if progress is not None:
-                progress(name, done, total)
+                progress(sum(done.values()), each * len(systems))
 
-        shown = assess(
-            system,
-            x,
-            y,
-            threat,
-            static,
-            source=undefended,
-            rows=rows,
-            seed=seed,
-            progress=lambda done, _: say(done),
-        )
-        known = assess(
-            system,
-            x,
-            y,
-            threat,
-            adaptive,
-            rows=rows,
-            seed=seed,
-            progress=lambda done, _: say(len(static) + done),
-        )
-        found.append(Compared(system.name, shown, known, _unbounded(system, x, y, threat)))
-        say(total)
-    return found
+        def run(suite: suites.Suite, source: Target | None, before: int) -> Assessment:
+            return assess(
+                system,
+                x,
+                y,
+                threat,
+                suite,
+                rows=rows,
+                seed=seed,
+                source=source,
+                progress=lambda count, _: say(before + count),
+            )
+
+        shown = run(static, undefended, 0)
+        known = run(adaptive, None, len(static))
+        free = _unbounded(system, x, y, threat)
+        say(each)
+        return Compared(system.name, shown, known, free)
+
+    return side_by_side([partial(attack, system) for system in systems], workers)
 
 
 def _unbounded(system: Target, x: Tensor, y: Tensor, threat: Threat) -> Rate:

@@ -29,7 +29,7 @@ def demo(
 ) -> None:
     """From a fooled classifier to a guarded one that serves, on handwritten digits."""
     started = time.perf_counter()
-    project = Project(demo_config(output.resolve()), output.resolve())
+    project = Project.of(demo_config(output.resolve()), output.resolve())
     run_chain(project, "buckler demo")
     show.step(f"the ordinary classifier over {SEEDS} seeds")
     seeds = seeds_summary(project, SEEDS)

@@ -2,7 +2,6 @@
 
 import sys
 
-import torch
 import typer
 
 from buckler.cli import show
@@ -34,7 +33,6 @@ for verb in (init, run, assess, harden, build, certify, check, predict, serve, d
 
 def main() -> None:
     """Run the command line; errors raised on purpose become one sentence and an exit code."""
-    torch.set_num_threads(min(2, torch.get_num_threads()))
     try:
         app()
     except BucklerError as error:

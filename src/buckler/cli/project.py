@@ -20,6 +20,8 @@ from buckler.guard.bundle import versions
 from buckler.models import build_module
 from buckler.threats import LpBall
 
+_SMALL = 2_000_000  # weights
+
 
 @dataclass(frozen=True)
 class Project:
@@ -30,10 +32,17 @@ class Project:
 
     @classmethod
     def read(cls, path: Path) -> "Project":
-        """Raises: UsageError for a setting that cannot work, before anything runs."""
-        project = cls(read_config(path), Path(path).resolve().parent)
-        for eps in (project.config.threat.eps, *project.config.threat.curve):
+        return cls.of(read_config(path), Path(path).resolve().parent)
+
+    @classmethod
+    def of(cls, config: Config, folder: Path) -> "Project":
+        """Raises: UsageError for a threat or a factory that cannot work, before anything runs."""
+        project = cls(config, folder)
+        for eps in (config.threat.eps, *config.threat.curve):
             project.threat_at(eps)
+        values = sum(parameter.numel() for parameter in project.fresh_net().parameters())
+        if values < _SMALL:
+            torch.set_num_threads(1)  # a second thread waits more than it works
         return project
 
     @cached_property

@@ -1,6 +1,9 @@
 """The steps around a bundle: build it, gather its evidence, rule on it, write it down."""
 
+import os
+from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from buckler.assess import Ledger, battery, of_guard, of_model
 from buckler.assess.check import Policy, Ruling, judge_evidence
 from buckler.assess.compare import Effort, compare
 from buckler.assess.latency import added_latency
+from buckler.assess.parallel import side_by_side
 from buckler.assess.pictures import save_examples
 from buckler.assess.run import assess
 from buckler.assess.target import Target
@@ -22,12 +26,12 @@ from buckler.defenses import defense
 from buckler.guard import Guard, article, calibrate, load_bundle, write_bundle
 from buckler.guard.bundle import OWN_FACTORIES, MemberSource
 from buckler.harden import choose_weights
-from buckler.protocols import Progress
 
+Json = dict[str, Any]
 _BATTERY_ROWS = 200
 
 
-def build_bundle(project: Project) -> dict[str, Any]:
+def build_bundle(project: Project) -> Json:
     """Choose the members' weights, calibrate the guard, write out/bundle/ and out/build.json."""
     config, data = project.config, project.data
     inputs = project.inputs_of("build", config.guard, config.harden, config.threat, config.data)
@@ -55,7 +59,7 @@ def build_bundle(project: Project) -> dict[str, Any]:
     sources = [MemberSource(names[i], config.model.factory) for i in order]
     digest = write_bundle(guard, data, sources, project.bundle)
     _, accepted = guard.answer(data["verify"].x)
-    value: dict[str, Any] = {
+    value: Json = {
         "digest": digest,
         "weights": dict(zip(names, best.weights, strict=True)),
         "tried": [{"weights": m.weights, **asdict(m.found)} for m in tried],
@@ -71,7 +75,7 @@ def load_guard(project: Project, bundle: Path) -> Guard:
     return load_bundle(bundle, factories=(*OWN_FACTORIES, project.config.model.factory))
 
 
-def assess_bundle(project: Project, bundle: Path) -> dict[str, Any]:
+def assess_bundle(project: Project, bundle: Path) -> Json:
     """The guard beside the undefended model, the hardened net and the article's guard, under
     static and adaptive attackers; writes the bundle's evidence/."""
     config, data = project.config, project.data
@@ -85,13 +89,8 @@ def assess_bundle(project: Project, bundle: Path) -> dict[str, Any]:
     undefended = of_model(project.original(), data.spec, x)
     systems = _systems(project, guard, undefended, x)
     effort = Effort(config.assess.steps, config.assess.restarts, config.assess.queries)
+    workers = os.cpu_count() or 1
     with show.bar("attack every system") as progress:
-        done: dict[str, int] = {}
-
-        def say(name: str, finished: int, total: int) -> None:
-            done[name] = finished
-            progress(sum(done.values()), total * len(systems))
-
         found = compare(
             systems,
             undefended,
@@ -102,26 +101,28 @@ def assess_bundle(project: Project, bundle: Path) -> dict[str, Any]:
             rows=rows,
             effort=effort,
             seed=config.assess.seed,
-            progress=say,
+            workers=workers,
+            progress=progress,
         )
     ours = next(row for row in found if row.name == "guard")
-    with show.bar("the guard over the curve of eps") as progress:
-        curve = _curve(project, systems[-1], x, y, rows, progress)
-    with show.bar("look for masked gradients") as progress:
-        few = slice(0, _BATTERY_ROWS)
-        signs = {}
-        for index, target in enumerate((undefended, systems[-1])):
-            progress(index, 2)
-            signs[target.name] = battery(target, x[few], y[few], project.threat).to_dict()
+    few = slice(0, _BATTERY_ROWS)
+    jobs = [
+        partial(_curve, project, systems[-1], x, y, rows),
+        partial(_battery, project, (undefended, systems[-1]), x[few], y[few]),
+    ]
+    with show.bar("curve over eps, masked gradients") as progress:
+        progress(0, 1)
+        curve, signs = side_by_side(jobs, workers)
+        progress(1, 1)
     latency = added_latency(project.original(), guard, x)
     ours.adaptive.ledger.save(evidence / "ledger.npz")
     found[0].adaptive.ledger.save(evidence / "original.npz")
     save_examples(evidence / "examples.npz", ours.adaptive, x, guard.answer)
     files.write_json(evidence / "assessment.json", ours.adaptive.to_dict())
-    files.write_json(evidence / "curve.json", {"digest": guard.digest, "points": curve})
+    files.write_json(evidence / "curve.json", {"digest": guard.digest, **curve})
     files.write_json(evidence / "battery.json", {"digest": guard.digest, **signs})
     files.write_json(evidence / "latency.json", {"digest": guard.digest, **asdict(latency)})
-    value: dict[str, Any] = {"digest": guard.digest, "systems": [row.to_dict() for row in found]}
+    value: Json = {"digest": guard.digest, "systems": [row.to_dict() for row in found]}
     files.write_json(evidence / "comparison.json", value)
     mark_done(evidence, inputs)
     return value
@@ -140,25 +141,20 @@ def _systems(project: Project, guard: Guard, undefended: Target, x: torch.Tensor
 
 
 def _curve(
-    project: Project,
-    target: Target,
-    x: torch.Tensor,
-    y: torch.Tensor,
-    rows: torch.Tensor,
-    progress: Progress,
-) -> list[dict[str, object]]:
+    project: Project, target: Target, x: torch.Tensor, y: torch.Tensor, rows: torch.Tensor
+) -> Json:
     """The guard at each eps of the curve, gradients only: fewer attacks than the headline's."""
-    points: list[dict[str, object]] = []
-    section = project.config.threat
-    for index, eps in enumerate(section.curve):
-        threat = project.threat_at(eps)
-        attack = PGD(steps=40, step_size=0.25, loss="margin", decay=True)
-        points.append(assess(target, x, y, threat, (attack,), rows=rows).to_dict())
-        progress(index + 1, len(section.curve))
-    return points
+    attack = PGD(steps=40, step_size=0.25, loss="margin", decay=True)
+    threats = [project.threat_at(eps) for eps in project.config.threat.curve]
+    return {"points": [assess(target, x, y, t, (attack,), rows=rows).to_dict() for t in threats]}
 
 
-def certify_bundle(project: Project, bundle: Path) -> dict[str, Any]:
+def _battery(project: Project, targets: Sequence[Target], x: torch.Tensor, y: torch.Tensor) -> Json:
+    """Signs of masked gradients, by target."""
+    return {target.name: battery(target, x, y, project.threat).to_dict() for target in targets}
+
+
+def certify_bundle(project: Project, bundle: Path) -> Json:
     """Randomized smoothing of the guard's classifier; writes evidence/certificates.json."""
     section, data = project.config.certify, project.data
     guard = load_guard(project, bundle)
@@ -177,7 +173,7 @@ def certify_bundle(project: Project, bundle: Path) -> dict[str, Any]:
         {"row": int(row), "y": int(truth), **certificate.to_dict()}
         for row, truth, certificate in zip(rows, y, found, strict=True)
     ]
-    value: dict[str, Any] = {
+    value: Json = {
         "schema": "buckler.certificates/1",
         "digest": guard.digest,
         "about": "the guard's classifier smoothed with Gaussian noise, not the guard itself",

@@ -1,0 +1,48 @@
+"""Several jobs side by side: small nets gain more from a second job than from a second thread."""
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+
+def side_by_side(jobs: Sequence[Callable[[], T]], workers: int) -> list[T]:
+    """What the jobs return, in their order; at most `workers` run at a time, each on one thread.
+
+    The first exception of a job is raised. The threads are daemons, so that Ctrl-C ends the
+    process at once instead of when the last attack is done.
+    """
+    todo: queue.SimpleQueue[int] = queue.SimpleQueue()
+    finished: queue.SimpleQueue[tuple[int, T | None, BaseException | None]] = queue.SimpleQueue()
+    for index in range(len(jobs)):
+        todo.put(index)
+
+    def work() -> None:
+        while True:
+            try:
+                index = todo.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                finished.put((index, jobs[index](), None))
+            except BaseException as error:
+                finished.put((index, None, error))
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # for the whole process: torch keeps one number
+    results: dict[int, T] = {}
+    try:
+        for _ in range(max(1, min(workers, len(jobs)))):
+            threading.Thread(target=work, daemon=True).start()
+        while len(results) < len(jobs):
+            index, value, error = finished.get()
+            if error is not None:
+                raise error
+            results[index] = value  # type: ignore[assignment]
+    finally:
+        torch.set_num_threads(threads)
+    return [results[index] for index in range(len(jobs))]

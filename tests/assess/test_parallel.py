@@ -1,0 +1,34 @@
+"""Jobs side by side."""
+
+import threading
+
+import pytest
+import torch
+
+from buckler.assess.parallel import side_by_side
+
+
+def test_results_come_in_the_jobs_order_whatever_ends_first():
+    first_may_end = threading.Event()
+
+    def slow():
+        assert first_may_end.wait(10)
+        return "slow"
+
+    def quick():
+        first_may_end.set()
+        return "quick"
+
+    assert side_by_side([slow, quick], workers=2) == ["slow", "quick"]
+    assert side_by_side([quick, quick, quick], workers=1) == ["quick"] * 3
+    assert side_by_side([], workers=2) == []
+
+
+def test_a_jobs_exception_is_raised_and_the_thread_count_restored():
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(ZeroDivisionError):
+            side_by_side([lambda: 1 / 0, lambda: 1], workers=2)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
