@@ -24,8 +24,7 @@ def test_each_public_name_resolves(name: str) -> None:
 
 
 def test_a_public_name_means_the_same_at_every_look() -> None:
-    """`assess`, `certify` and `harden` are functions as well as the packages they live in; the
-    import of a package sets the attribute of its name, and then the function is gone."""
+    """No public name is a package's, or the import of that package would replace it."""
     code = """
 import buckler
 first = {name: getattr(buckler, name, None) for name in buckler.__all__}

@@ -161,3 +161,10 @@ def test_logits_that_are_no_numbers_are_refused(value: float) -> None:
     """argmax takes NaN for the largest: such a model would be certified at the largest radius."""
     with pytest.raises(UsageError, match="NaN or infinite"):
         certify(lambda x: halves()(x) * value, at([0.1]), sigma=SIGMA)
+
+
+def test_noise_is_keyed_by_row_not_by_place_in_the_batch() -> None:
+    x = at([0.2, 0.4, 0.6])
+    every = certify(halves(), x, sigma=SIGMA, n=200)
+    last = certify(halves(), x[2:], sigma=SIGMA, n=200, rows=torch.tensor([2]))
+    assert last == every[2:]

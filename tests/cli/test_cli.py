@@ -222,6 +222,7 @@ def test_an_interrupt_says_that_work_is_kept(run, project, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(steps_model, "harden", interrupted)
+    monkeypatch.setattr("buckler.cli.main.os._exit", sys.exit)
     code, _, err = run("harden", "-c", project(QUICK))
     assert code == 130
     assert "the same command goes on from there" in " ".join(err.split())

@@ -145,9 +145,18 @@ def test_half_of_the_rotations_are_the_identity() -> None:
 
 @pytest.mark.parametrize("degrees", [5.0, 20.0, 45.0])
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 9, 20), (1, 20, 9)])
-def test_a_constant_image_has_no_empty_corner(degrees: float, shape: tuple[int, ...]) -> None:
-    x = torch.tensor([0.0, 0.3, 0.7, 1.0]).repeat(20)[:, None, None, None].expand(80, *shape)
+def test_no_corner_and_no_edge_is_empty(degrees: float, shape: tuple[int, ...]) -> None:
+    x = torch.tensor([0.0, 0.3, 0.7, 1.0]).repeat(20)[:, None, None, None].repeat(1, *shape)
     assert torch.equal(RandomRotation(degrees)(x, torch.arange(80)), x)
+    # With a black pixel in the middle, nothing but the sampling keeps the edges as they are.
+    x = x[1:]
+    middle = x.clone()
+    middle[..., shape[1] // 2, shape[2] // 2] = 0
+    turned = RandomRotation(degrees)(middle, torch.arange(79))
+    assert not torch.equal(turned, middle)
+    for edge in (turned[..., 0, :], turned[..., -1, :], turned[..., 0], turned[..., -1]):
+        expected = x[:, :, :1, 0].expand_as(edge)
+        torch.testing.assert_close(edge, expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(9, 21), (21, 9), (16, 16)])

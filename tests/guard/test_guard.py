@@ -241,3 +241,12 @@ def test_a_guard_that_computes_no_number_accepts_nothing(guard, dataset):
 def test_weights_must_be_one_a_member(guard):
     with pytest.raises(UsageError, match="one weight and one temperature a member"):
         replace(guard, weights=(0.5, 0.5))
+
+
+def test_several_threads_may_judge_at_a_time(guard, dataset):
+    from buckler.assess.parallel import side_by_side
+
+    parts = [dataset["test"].x[i : i + 10 + i] for i in range(8)]
+    alone = [guard.judge(part) for part in parts]
+    together = side_by_side([lambda part=part: guard.judge(part) for part in parts * 5], workers=4)
+    assert [[v.status for v in a] for a in together] == [[v.status for v in a] for a in alone] * 5

@@ -13,8 +13,8 @@ T = TypeVar("T")
 def side_by_side(jobs: Sequence[Callable[[], T]], workers: int) -> list[T]:
     """What the jobs return, in their order; at most `workers` run at a time, each on one thread.
 
-    The first exception of a job is raised. The threads are daemons, so that Ctrl-C ends the
-    process at once instead of when the last attack is done.
+    A job's exception is raised once all have ended. The threads are daemons, so that Ctrl-C need
+    not wait until the last attack is done.
     """
     todo: queue.SimpleQueue[int] = queue.SimpleQueue()
     finished: queue.SimpleQueue[tuple[int, T | None, BaseException | None]] = queue.SimpleQueue()
@@ -35,14 +35,17 @@ def side_by_side(jobs: Sequence[Callable[[], T]], workers: int) -> list[T]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # for the whole process: torch keeps one number
     results: dict[int, T] = {}
+    errors: list[BaseException] = []
     try:
         for _ in range(max(1, min(workers, len(jobs)))):
             threading.Thread(target=work, daemon=True).start()
-        while len(results) < len(jobs):
+        for _ in jobs:
             index, value, error = finished.get()
             if error is not None:
-                raise error
+                errors.append(error)
             results[index] = value  # type: ignore[assignment]
     finally:
         torch.set_num_threads(threads)
+    if errors:
+        raise errors[0]
     return [results[index] for index in range(len(jobs))]

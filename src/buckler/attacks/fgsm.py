@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from buckler.attacks.engine import gradient
+from buckler.attacks.engine import ActiveSet, gradient, logits_of
 from buckler.errors import UsageError
 from buckler.losses import LOSSES
 from buckler.protocols import Classifier, Threat
@@ -22,6 +22,10 @@ class FGSM:
     loss: str = "ce"
     name: str = "FGSM"
 
+    def __post_init__(self) -> None:
+        if self.loss not in LOSSES:
+            raise UsageError(f"loss must be one of {', '.join(LOSSES)}. Got {self.loss!r}")
+
     def __call__(
         self,
         model: Classifier,
@@ -34,8 +38,13 @@ class FGSM:
     ) -> Tensor:
         if not isinstance(threat, LpBall):
             raise UsageError(f"FGSM needs an L-infinity or L2 ball. Got {threat}")
-        if not len(x):
-            return x.clone()
+        active = ActiveSet(x, y, threat, rows)
+        if not len(active):
+            return active.best
         loss = LOSSES[self.loss]
-        grad, _ = gradient(model, x, lambda logits: loss(logits, y, threat.goal))
-        return threat.project(x, x + per_row(threat.eps, x) * threat.steepest(grad))
+        grad, logits = gradient(model, x, lambda z: loss(z, y, threat.goal))
+        x_adv = threat.project(x, x + per_row(threat.eps, x) * threat.steepest(grad))
+        x_adv = x_adv[active.judge(x, logits)]  # a row that x itself wins stays there
+        if len(active):
+            active.judge(x_adv, logits_of(model, x_adv))
+        return active.best

@@ -20,6 +20,7 @@ def certify(
     n0: int = 100,
     alpha: float = 0.001,
     seed: int = 0,
+    rows: Tensor | None = None,
     batch: int = 4096,
     progress: Progress | None = None,
 ) -> list[Certificate]:
@@ -32,6 +33,7 @@ def certify(
 
     Args:
         x: (n rows, ...) input units, as sigma and radius are.
+        rows: ids of the rows, by which their noise is keyed; 0..n−1 if none are given.
         batch: noisy inputs in one forward pass.
 
     Raises: UsageError for sigma ≤ 0, or n and alpha with which every row would abstain.
@@ -46,9 +48,10 @@ def certify(
             "abstain. Take more draws, or a larger alpha"
         )
     certificates = []
-    for row in range(len(x)):
-        guess = int(_counts(model, x[row], sigma, n0, seed, row, "guess", batch).argmax())
-        counts = _counts(model, x[row], sigma, n, seed, row, "bound", batch)
+    ids = range(len(x)) if rows is None else rows.tolist()
+    for index, row in enumerate(ids):
+        guess = int(_counts(model, x[index], sigma, n0, seed, row, "guess", batch).argmax())
+        counts = _counts(model, x[index], sigma, n, seed, row, "bound", batch)
         low = clopper_pearson_lower(int(counts[guess]), n, alpha)
         if low > 0.5:
             radius = sigma * float(norm.ppf(low))
@@ -56,7 +59,7 @@ def certify(
         else:
             certificates.append(Certificate(None, 0.0, sigma, alpha, n))
         if progress is not None:
-            progress(row + 1, len(x))
+            progress(index + 1, len(x))
     return certificates
 
 
@@ -86,6 +89,11 @@ def _counts(
         noise = draws.normal(key, copies, 0, tuple(x.shape)).to(x)
         with torch.inference_mode():
             logits = model(x[None] + sigma * noise)
+        if not bool(torch.isfinite(logits).all()):  # argmax would take NaN for the largest
+            raise UsageError(
+                "the model returned logits that are NaN or infinite: they certify nothing. "
+                "Mend the model first"
+            )
         counts = torch.bincount(logits.argmax(1), minlength=logits.shape[1])
         total = counts if total is None else total + counts
     assert total is not None

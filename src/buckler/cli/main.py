@@ -1,5 +1,6 @@
 """The command line: one verb a file, one sentence an error, exit codes that mean something."""
 
+import os
 import sys
 
 import typer
@@ -44,6 +45,9 @@ def main() -> None:
                 "buckler: interrupted; finished steps and the last checkpoint are kept: "
                 "the same command goes on from there"
             )
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(_INTERRUPTED)  # an attack may still run in a thread: do not wait for it
         raise
 
 

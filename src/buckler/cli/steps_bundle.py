@@ -167,6 +167,7 @@ def certify_bundle(project: Project, bundle: Path) -> Json:
             n=section.n,
             n0=section.n0,
             alpha=section.alpha,
+            rows=rows,
             progress=progress,
         )
     certificates = [

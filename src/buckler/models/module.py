@@ -1,6 +1,7 @@
 """A plain nn.Module as a Classifier, checked once."""
 
 import copy
+import threading
 
 import torch
 from torch import Tensor, nn
@@ -18,22 +19,21 @@ class TorchClassifier(nn.Module):
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
-        self._embed: Tensor | None = None
+        self._embed: dict[int, Tensor] = {}  # by thread: several may judge at a time
         linears = [part for part in self.module.modules() if isinstance(part, nn.Linear)]
         if linears:
             linears[-1].register_forward_pre_hook(self._remember)
 
     def _remember(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self._embed = inputs[0]
+        self._embed[threading.get_ident()] = inputs[0]
 
     def forward(self, x: Tensor) -> Tensor:
-        return _logits(self.module(x))
+        return self.with_embedding(x)[0]
 
     def with_embedding(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Logits (n, k) and the input of the last Linear (n, d), None if there is none."""
-        self._embed = None
-        logits = self.forward(x)
-        embed, self._embed = self._embed, None
+        logits = _logits(self.module(x))
+        embed = self._embed.pop(threading.get_ident(), None)
         return logits, None if embed is None or embed.ndim != 2 else embed
 
 
@@ -74,6 +74,11 @@ def check_classifier(model: Classifier, x: Tensor, classes: int) -> None:
         raise UsageError(
             f"the model must return logits of shape (n, {classes}). "
             f"Got {tuple(logits.shape)} for {len(x[:64])} rows"
+        )
+    if not bool(torch.isfinite(logits).all()):
+        raise UsageError(
+            "the model returned logits that are NaN or infinite: no rate over them means anything. "
+            "Mend the model first"
         )
     if looks_like_probabilities(logits):
         raise UsageError(
