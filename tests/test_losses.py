@@ -104,3 +104,18 @@ def test_dlr_refuses_two_classes() -> None:
     logits, y = logits_and_labels(2)
     with pytest.raises(UsageError, match=r"at least 3 classes\. Got 2: use loss='margin'"):
         dlr(logits, y, Goal())
+
+
+def test_selective_looks_at_the_classifier_first_and_then_at_the_detector_alone() -> None:
+    y = torch.tensor([0, 0, 0])
+    logits = torch.tensor(
+        [
+            [2.0, 1.0, 9.0],  # right: the detector is ignored
+            [1.0, 2.0, 5.0],  # wrong, rejected: only the detector counts
+            [1.0, 2.0, 1.5],  # wrong, accepted: won
+        ]
+    )
+    loss = LOSSES["selective"](logits, y, Goal("guarded"))
+    assert loss.tolist() == [-1.0, -3.0, 0.5]
+    plain = LOSSES["selective"](logits, y, Goal())
+    assert torch.equal(plain, LOSSES["margin"](logits, y, Goal()))

@@ -42,4 +42,23 @@ def dlr(logits: Tensor, y: Tensor, goal: Goal) -> Tensor:
     return goal.objective(logits, y) / (top[:, 0] - top[:, 2] + 1e-12)
 
 
-LOSSES: dict[str, Loss] = {"ce": cross_entropy, "margin": margin, "dlr": dlr}
+def selective(logits: Tensor, y: Tensor, goal: Goal) -> Tensor:
+    """On a guard's view: first the classifier alone, then, once it is wrong, the detector alone.
+
+    (Selective PGD, Bryniarski et al. 2022, arXiv:2106.15023.) Near the border between two classes
+    a guard is unsure and rejects, so that a sum of both goals turns back there. For a goal without
+    a reject class this is the margin.
+    """
+    if goal.kind != "guarded":
+        return margin(logits, y, goal)
+    classes, reject = logits[:, :-1], logits[:, -1]
+    wrong = margin(classes, y, Goal())
+    return torch.where(wrong <= 0, wrong, classes.amax(1) - reject)
+
+
+LOSSES: dict[str, Loss] = {
+    "ce": cross_entropy,
+    "margin": margin,
+    "dlr": dlr,
+    "selective": selective,
+}

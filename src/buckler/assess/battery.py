@@ -80,8 +80,8 @@ def battery(
     run = _Run(target, x[right], y[right], threat.take(right).with_goal(target.goal), seed)
     signs = [run.randomness(), run.zero_gradients()]
     if signs[-1].value >= 0:  # a gradient exists at all
-        ce = run.broken(PGD(steps=40, step_size=0.1, loss="ce"))
-        hinge = run.broken(PGD(steps=40, step_size=0.1, loss="margin"))
+        ce = run.broken(PGD(steps=40, step_size=0.5, loss="ce", decay=True))
+        hinge = run.broken(PGD(steps=40, step_size=0.25, loss="selective", decay=True))
         signs.append(run.saturation(ce, hinge))
         signs.append(run.beaten("FGSM", FGSM(), ce | hinge, 0.02))
         signs.append(run.beaten("Square", Square(queries=queries), ce | hinge, 0.002))
@@ -154,7 +154,7 @@ class _Run:
         )
 
     def unbounded(self) -> Sign:
-        attack = PGD(steps=50, step_size=0.25, loss="margin", restarts=2, decay=True)
+        attack = PGD(steps=50, step_size=0.25, loss="selective", restarts=2, decay=True)
         won = float(self.broken(attack, self.threat.unbounded(self.x)).float().mean())
         return Sign(
             "unbounded attack",

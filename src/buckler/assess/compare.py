@@ -117,7 +117,7 @@ def compare(
 
 def _unbounded(system: Target, x: Tensor, y: Tensor, threat: Threat) -> Rate:
     """Success of gradients alone with no bound but the box, on at most 100 rows."""
-    attack = PGD(steps=100, step_size=0.25, loss="margin", restarts=3, decay=True)
+    attack = PGD(steps=100, step_size=0.25, loss="selective", restarts=3, decay=True)
     few = torch.arange(min(100, len(x)))
     free = threat.take(few).unbounded(x)
     return assess(system, x[few], y[few], free, (attack,)).ledger.rates()["success"]

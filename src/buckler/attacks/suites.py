@@ -26,20 +26,29 @@ def static() -> Suite:
 
 
 def adaptive(pool: Tensor, steps: int = 100, restarts: int = 3, queries: int = 1000) -> Suite:
-    """Attackers who know the whole guard: gradients through every surrogate from several kinds of
-    start (x, random, accepted inputs of other classes), and scores alone.
+    """Attackers who know the whole guard: gradients through every surrogate with several losses,
+    step sizes and kinds of start (x, random, accepted inputs of other classes), and scores alone.
 
     Args:
         pool: (m, ...) inputs from which some restarts begin.
     """
     return (
-        PGD(steps=steps, step_size=0.25, restarts=restarts, loss="margin", decay=True, name="PGD"),
-        PGD(steps=steps, step_size=0.1, loss="ce", decay=True, name="PGD-CE"),
+        FGSM(),
         PGD(
             steps=steps,
             step_size=0.25,
             restarts=restarts,
-            loss="margin",
+            loss="selective",
+            decay=True,
+            name="PGD-selective",
+        ),
+        PGD(steps=steps, step_size=1.0, loss="margin", decay=True, name="PGD-margin"),
+        PGD(steps=steps, step_size=0.5, loss="ce", decay=True, name="PGD-CE"),
+        PGD(
+            steps=steps,
+            step_size=0.25,
+            restarts=restarts,
+            loss="selective",
             decay=True,
             pool=pool,
             name="PGD-pool",

@@ -144,7 +144,7 @@ def _curve(
     project: Project, target: Target, x: torch.Tensor, y: torch.Tensor, rows: torch.Tensor
 ) -> Json:
     """The guard at each eps of the curve, gradients only: fewer attacks than the headline's."""
-    attack = PGD(steps=40, step_size=0.25, loss="margin", decay=True)
+    attack = PGD(steps=40, step_size=0.25, loss="selective", decay=True, restarts=2)
     threats = [project.threat_at(eps) for eps in project.config.threat.curve]
     return {"points": [assess(target, x, y, t, (attack,), rows=rows).to_dict() for t in threats]}
 
@@ -193,6 +193,7 @@ def check_bundle(project: Project, bundle: Path) -> Ruling:
     section = project.config.policy
     policy = Policy(**section.model_dump(), eps=project.config.threat.eps)
     comparison: Any = files.read_json(evidence / "comparison.json")
+    signs: Any = files.read_json(evidence / "battery.json")["guard"]
     ours = next(row for row in comparison["systems"] if row["name"] == "guard")
     ruling = judge_evidence(
         policy,
@@ -201,7 +202,7 @@ def check_bundle(project: Project, bundle: Path) -> Ruling:
         Ledger.load(evidence / "ledger.npz"),
         Ledger.load(evidence / "original.npz"),
         files.read_json(evidence / "latency.json"),
-        struck=tuple(ours["struck"]),
+        struck=(*ours["struck"], *([] if signs["believable"] else [signs["sentence"]])),
     )
     files.write_json(evidence / "ruling.json", ruling.to_dict())
     return ruling

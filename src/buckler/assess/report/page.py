@@ -132,7 +132,7 @@ def _plot(undefended: list[Json], guard: list[Json]) -> str:
     if guard:
         xs = [point["threat"]["eps"] for point in guard]
         rates = [point["rates"]["success"] for point in guard]
-        lines.append(_curve("our guard, adaptive PGD", xs, rates))
+        lines.append(_curve("our guard, selective PGD", xs, rates))
     return curves(lines, "eps (input units)", "attack success") if lines else ""
 
 
