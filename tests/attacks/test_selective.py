@@ -1,4 +1,4 @@
-"""A guard that rejects near the border is a wall for a summed loss, and none for a selective one."""
+"""A guard that rejects near the border stops a summed loss, and does not stop a selective one."""
 
 import torch
 

@@ -9,7 +9,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from buckler.stats import Rate
 
-out = Console(highlight=False, soft_wrap=True)
+# Not a terminal: a log, where a table may be as wide as it needs.
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 130)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
