@@ -117,24 +117,12 @@ def assess(
         results.append(_attack(attack, attacked, count, given, seed))
     if progress is not None:
         progress(len(suite), len(suite))
-    after, accepted_after = target.answer(count.x_adv)
-    ledger = Ledger(
-        row=rows.numpy(),
-        y=y.numpy(),
-        prediction_before=before.numpy(),
-        accepted_before=accepted_before.numpy(),
-        prediction_after=after.numpy(),
-        accepted_after=accepted_after.numpy(),
-        broken_by=np.array(count.broken_by),
-        on_grid=count.on_grid.numpy(),
-        distance=threat.distance(x, count.x_adv).numpy(),
-    )
     return Assessment(
         target=target.name,
         knowledge="static" if static else "adaptive",
         threat=threat.to_dict(),
         suite=tuple(results),
-        ledger=ledger,
+        ledger=count.ledger(before, accepted_before),
         seed=seed,
         digest=target.digest,
         seconds=time.perf_counter() - started,
@@ -210,6 +198,20 @@ class _Count:
         for i in given[fresh & won].tolist():
             self.broken_by[i] = name
         return int(won.sum())
+
+    def ledger(self, before: Tensor, accepted_before: Tensor) -> Ledger:
+        after, accepted_after = self.target.answer(self.x_adv)
+        return Ledger(
+            row=self.rows.numpy(),
+            y=self.y.numpy(),
+            prediction_before=before.numpy(),
+            accepted_before=accepted_before.numpy(),
+            prediction_after=after.numpy(),
+            accepted_after=accepted_after.numpy(),
+            broken_by=np.array(self.broken_by),
+            on_grid=self.on_grid.numpy(),
+            distance=self.threat.distance(self.x, self.x_adv).numpy(),
+        )
 
     def _wins(self, x_adv: Tensor, y: Tensor) -> Tensor:
         predicted, accepted = self.target.answer(x_adv)
