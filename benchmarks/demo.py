@@ -1,6 +1,7 @@
 """The demo's table over several splits, and its bars: python -m benchmarks.demo [--quick]."""
 
 import argparse
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,8 @@ from benchmarks.results_file import Bar, write_results
 from buckler import files
 from buckler.assess import of_model
 from buckler.attacks import OnePixel
-from buckler.cli.demo import demo_config
+from buckler.cli.demo import SEEDS, demo_config, tell
 from buckler.cli.project import Project
-from buckler.cli.run import run_chain
 from buckler.cli.steps_model import seeds_summary
 from buckler.stats import wilson
 from buckler.threats import PixelBudget
@@ -47,10 +47,12 @@ def measure(seed: int, quick: bool) -> Json:
     if quick:
         changes = {"rows": 60, "steps": 20, "restarts": 1, "queries": 100}
         config = config.model_copy(update={"assess": config.assess.model_copy(update=changes)})
+    shutil.rmtree(output, ignore_errors=True)  # a step found done would be timed as nothing
     project = Project.of(config, output)
     started = time.perf_counter()
-    ruling = run_chain(project, "python -m benchmarks.demo")
+    tell(project)
     seconds = time.perf_counter() - started
+    ruling: Any = files.read_json(project.bundle / "evidence" / "ruling.json")
     comparison: Any = files.read_json(project.bundle / "evidence" / "comparison.json")
     systems = [
         {
@@ -72,9 +74,9 @@ def measure(seed: int, quick: bool) -> Json:
     return {
         "seconds": seconds,
         "systems": systems,
-        "clean": seeds_summary(project, 1 if quick else 3),
+        "clean": seeds_summary(project, SEEDS),
         "pixel": one_pixel(project),
-        "passed": ruling.passed,
+        "passed": ruling["passed"],
     }
 
 
@@ -132,7 +134,7 @@ def bars(splits: list[Json]) -> list[Bar]:
             )
         )
         listed.append(
-            Bar(f"the chain, split {split}: seconds", facts["seconds"], 1, None, "<", 240)
+            Bar(f"the whole demo, split {split}: seconds", facts["seconds"], 1, None, "<", 240)
         )
     return listed
 

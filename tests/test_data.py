@@ -234,11 +234,14 @@ def test_folder_refusals(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no files in cat, dog"):
         data.load(tmp_path)
     (tmp_path / "cat" / "a.png").write_text("no image")
-    with pytest.raises(DataError, match=r"a\.png is no image"):
+    with pytest.raises(DataError, match=r"every class must have images\. .* no files in dog: add"):
+        data.load(tmp_path)
+    Image.fromarray(BYTES[1]).save(tmp_path / "dog" / "b.png")
+    with pytest.raises(DataError, match=r"a\.png: the file must be an image\. Got cannot identify"):
         data.load(tmp_path)
     Image.fromarray(BYTES[0]).save(tmp_path / "cat" / "a.png")
     (tmp_path / "dog" / "b.png").write_text("no image")
-    with pytest.raises(DataError, match=r"b\.png: the body must be an image"):
+    with pytest.raises(DataError, match=r"b\.png: the file must be an image \(PNG"):
         data.load(tmp_path)
     Image.fromarray(BYTES[0].transpose(1, 0, 2)).save(tmp_path / "dog" / "b.png")
     with pytest.raises(DataError, match=r"b\.png: images must be 5 x 4 pixels\. Got 4 x 5"):
@@ -255,3 +258,20 @@ def test_a_sample_is_drawn_at_random_by_seed() -> None:
     assert torch.equal(part.sample(50, seed=0)[2], picked)
     assert not torch.equal(part.sample(50, seed=1)[2], picked)
     assert torch.equal(part.sample(10**6, seed=0)[2], torch.arange(len(part)))
+
+
+def test_a_damaged_first_image_is_named(tmp_path: Path) -> None:
+    """Pillow raises a plain OSError over this header, not UnidentifiedImageError."""
+    image_folder(tmp_path)
+    (tmp_path / "cat" / "000.png").write_bytes(b"BM" + bytes(12) + b"\x63" + bytes(100))
+    with pytest.raises(DataError, match=r"000\.png: the file must be an image\. Got Unsupported"):
+        data.load(tmp_path)
+
+
+def test_hidden_entries_of_an_image_folder_are_no_data(tmp_path: Path) -> None:
+    image_folder(tmp_path)
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "cat" / ".DS_Store").write_bytes(b"no image")
+    dataset = data.load(tmp_path)
+    assert dataset.spec.class_names == ("cat", "dog")
+    assert len(rows(dataset)) == 50

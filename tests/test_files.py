@@ -140,3 +140,14 @@ def test_sha256_reads_in_blocks(tmp_path: Path) -> None:
     content = bytes(range(256)) * 10_000  # more than two blocks of 1 MiB
     (tmp_path / "big").write_bytes(content)
     assert files.sha256(tmp_path / "big") == hashlib.sha256(content).hexdigest()
+
+
+def test_a_write_that_fails_inside_names_the_final_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "bundle"
+    monkeypatch.setattr(os, "fsync", broken_disk)
+    with pytest.raises(DataError) as caught, files.new_folder(target) as folder:
+        files.write_bytes(folder / "a", b"x")
+    assert str(caught.value).startswith(f"{target / 'a'} cannot be written: No space left")
+    assert names(tmp_path) == []

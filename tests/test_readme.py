@@ -7,6 +7,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -44,6 +45,14 @@ def test_a_users_own_model_and_data_go_through_the_whole_chain(tmp_path):
     assert (tmp_path / "out" / "bundle" / "bundle.toml").exists()
     check = subprocess.run([*buckler, "check"], cwd=tmp_path, capture_output=True, text=True)
     assert check.returncode in (0, 1), check.stderr
+    np.save(tmp_path / "rows.npy", np.load(tmp_path / "data.npz")["x"][:2, None])
+    command = next(line for line in README.splitlines() if line.startswith("buckler predict"))
+    arguments = command.replace("image.png", "rows.npy").split()[1:]
+    installed = Path(PYTHON).with_name("buckler")
+    predict = subprocess.run(
+        [installed, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert len(predict.stdout.splitlines()) == 2
     ruling = json.loads((tmp_path / "out" / "bundle" / "evidence" / "ruling.json").read_text())
     assert ruling["passed"] == (check.returncode == 0)
 

@@ -136,33 +136,47 @@ def _arrays(path: Path, x: np.ndarray, y: np.ndarray) -> tuple[Tensor, Tensor]:
 
 
 def _folder(path: Path, seed: int, names: tuple[str, ...]) -> Dataset:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
-    names = names or tuple(sorted(part.name for part in path.iterdir() if part.is_dir()))
+    names = names or tuple(sorted(part.name for part in _visible(path) if part.is_dir()))
     if len(names) < 2:
         raise DataError(f"{path} must have one folder of images a class, 2 or more. Got {names}")
     files = [
         (file, label)
         for label, name in enumerate(names)
-        for file in sorted((path / name).glob("*"))
+        for file in _visible(path / name)
         if file.is_file()
     ]
-    if not files:
-        raise DataError(f"there is no data: {path} holds no files in {', '.join(names)}")
+    filled = {label for _, label in files}
+    empty = [name for label, name in enumerate(names) if label not in filled]
+    if empty:
+        raise DataError(
+            f"every class must have images. {path} holds no files in {', '.join(empty)}: "
+            "add images there, or leave the class out"
+        )
     try:
         with Image.open(files[0][0]) as first:
             channels = 1 if first.mode in ("L", "1") else 3
             shape = (channels, first.height, first.width)
-    except UnidentifiedImageError:
-        raise DataError(f"{files[0][0]} is no image") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{files[0][0]}: the file must be an image. Got {error}") from None
     spec = InputSpec(shape, names, levels=256)
     rows = []
     for file, _ in files:
         try:
             rows.append(spec.decode(file.read_bytes()))
+        except OSError as error:
+            raise DataError(f"{file}: the file must be readable. Got {error}") from None
         except DataError as error:
-            raise DataError(f"{file}: {error}") from None
+            # decode may speak of an HTTP request's body; here it is a file.
+            raise DataError(f"{file}: {str(error).replace('the body', 'the file', 1)}") from None
     return _split(path.name, spec, torch.cat(rows), torch.tensor([y for _, y in files]), seed)
+
+
+def _visible(folder: Path) -> list[Path]:
+    """The folder's entries, sorted; none if it is missing. Names with a dot in front (.git,
+    .DS_Store, .ipynb_checkpoints) are a tool's, not data."""
+    return sorted(part for part in folder.glob("*") if not part.name.startswith("."))
 
 
 def _split(

@@ -72,6 +72,8 @@ def new_folder(path: Path) -> Iterator[Path]:
         _swap(temporary, path)
     except OSError as error:
         raise _cannot_write(path, error) from error
+    except DataError as error:  # of a write inside: the temporary name means nothing to a person
+        raise DataError(str(error).replace(str(temporary), str(path))) from error
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -29,7 +29,7 @@ def rule(found=None, original=None, policy=None, **changes):
     arguments = {
         "policy": policy or Policy(),
         "digest": "d",
-        "assessment": {"digest": "d", "threat": {"eps": 0.1}},
+        "assessment": {"digest": "d", "threat": {"norm": "linf", "eps": 0.1}},
         "ledger": found or ledger(),
         "original": original or ledger(broken=0, flagged=0, wrong=4),
         "latency": {"digest": "d", "p95": 2.0, "p95_high": 3.0, "calls": 300},
@@ -74,14 +74,32 @@ def test_a_struck_figure_never_passes():
 def test_paired_accuracy_is_tighter_than_unpaired():
     ruling = rule(ledger(flagged=8), original=ledger(broken=0, flagged=0))
     assert ruling.items[0].value == pytest.approx(388 / 396)
-    assert 0.96 < ruling.items[0].bad_end < ruling.items[0].value
+    assert 0.95 < ruling.items[0].bad_end < ruling.items[0].value
+
+
+def test_agreement_on_every_row_is_no_certainty() -> None:
+    """A normal approximation would give an interval of width zero here."""
+    same = ledger(broken=0, flagged=0)
+    item = rule(same, original=same).items[0]
+    assert item.value == 1.0
+    assert 0.98 < item.bad_end < 1.0
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"assessment": {"digest": "x", "threat": {"eps": 0.1}}}, "about the bundle x"),
-        ({"assessment": {"digest": "d", "threat": {"eps": 0.2}}}, "judges at eps 0.1"),
+        (
+            {"assessment": {"digest": "x", "threat": {"norm": "linf", "eps": 0.1}}},
+            "about the bundle x",
+        ),
+        (
+            {"assessment": {"digest": "d", "threat": {"norm": "linf", "eps": 0.2}}},
+            "judges at linf eps 0.1; the assessment is at linf eps 0.2",
+        ),
+        (
+            {"assessment": {"digest": "d", "threat": {"norm": "l2", "eps": 0.1}}},
+            "the assessment is at l2 eps 0.1",
+        ),
         ({"latency": {"digest": "x"}}, "the latency in evidence/ is about"),
         ({"original": replace(ledger(), row=np.arange(1, N + 1))}, "different rows"),
     ],

@@ -113,8 +113,8 @@ def test_a_threat_of_another_kind_is_refused(attack, threat, sentence: str) -> N
         (lambda: PGD(restarts=0), r"restarts >= 1.*restarts=0"),
         (lambda: PGD(step_size=0.0), r"step_size > 0 \(a fraction of eps\).*step_size=0\.0"),
         (lambda: PGD(step_size=float("nan")), "step_size=nan"),
-        (lambda: PGD(loss="mse"), r"loss must be one of ce, margin, dlr\. Got 'mse'"),
-        (lambda: FGSM(loss="mse"), r"loss must be one of ce, margin, dlr\. Got 'mse'"),
+        (lambda: PGD(loss="mse"), r"loss must be one of ce, margin, dlr, selective\. Got 'mse'"),
+        (lambda: FGSM(loss="mse"), r"loss must be one of ce, margin, dlr, selective\. Got 'mse'"),
         (lambda: Square(queries=0), r"queries >= 1 and 0 < p <= 1\. Got queries=0, p=0\.8"),
         (lambda: Square(p=0.0), r"Got queries=1000, p=0\.0"),
         (lambda: Square(p=1.1), r"Got queries=1000, p=1\.1"),
@@ -203,7 +203,7 @@ def test_active_set_drops_won_rows_and_keeps_the_best_points() -> None:
 
 @pytest.mark.parametrize(
     "suite",
-    [suites.quick(), suites.static(), suites.adaptive(POOL), suites.blackbox(), suites.pixels()],
+    [suites.quick(), suites.static(), suites.adaptive(POOL), suites.pixels()],
 )
 def test_suites_name_each_attack_once(suite) -> None:
     names = [attack.name for attack in suite]
@@ -213,8 +213,11 @@ def test_suites_name_each_attack_once(suite) -> None:
 def test_what_the_suites_hold() -> None:
     assert [attack.name for attack in suites.quick()] == ["FGSM", "PGD", "Square"]
     adaptive = suites.adaptive(POOL, steps=7, restarts=2, queries=9)
-    assert [attack.name for attack in adaptive] == ["PGD", "PGD-CE", "PGD-pool", "Square"]
-    assert adaptive[2].pool is POOL
-    assert (adaptive[0].steps, adaptive[0].restarts, adaptive[3].queries) == (7, 2, 9)
-    assert suites.blackbox(11)[0].queries == 11
+    gradients = ["FGSM", "PGD-selective", "PGD-margin", "PGD-CE", "PGD-pool"]
+    assert [attack.name for attack in adaptive] == [*gradients, "Square"]
+    assert adaptive[4].pool is POOL
+    assert (adaptive[1].steps, adaptive[1].restarts, adaptive[5].queries) == (7, 2, 9)
+    assert [attack.name for attack in suites.adaptive(POOL, norm="l2")] == gradients
+    assert not any(attack.stop for attack in suites.adaptive(POOL, stop=False)[1:5])
+    assert not any(attack.stop for attack in suites.static()[1:])
     assert suites.pixels(8, 2)[0] == OnePixel(8, 2)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from buckler import draws
-from buckler.attacks import OnePixel
+from buckler.attacks import OnePixel, onepixel
 from buckler.attacks.onepixel import paint
 from buckler.threats import Goal, PixelBudget
 from tests.attacks.exact_linear import Counting
@@ -89,6 +89,26 @@ def test_queries_are_counted_by_the_members(shape: tuple[int, ...]) -> None:
     OnePixel(population=10, generations=4)(model, x, y, PixelBudget(1))
     assert model.rows == 3 * 10 * (1 + 4)
     assert max(seen.numel() for seen in model.seen) <= 1 << 18
+
+
+@pytest.mark.parametrize("shape", [(1, 100, 200), (3, 300, 300)])
+def test_members_are_painted_a_forward_at_a_time(
+    shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows x population at once would be gigabytes for images of a real size."""
+    model = Counting(lambda x: torch.stack([x.flatten(1).sum(1) * 0 + 9, x.flatten(1)[:, 0]], 1))
+    painted = []
+
+    def spy(*arguments):
+        painted.append(paint(*arguments))
+        return painted[-1]
+
+    monkeypatch.setattr(onepixel, "paint", spy)
+    x, y = torch.full((2, *shape), 0.5), torch.zeros(2).long()
+    OnePixel(population=10, generations=1)(model, x, y, PixelBudget(1))
+    most = max(1, onepixel._VALUES // x[0].numel())
+    assert max(len(seen) for seen in model.seen) == most
+    assert max(points.shape[0] * points.shape[1] for points in painted) == max(most, len(x))
 
 
 def test_a_won_row_leaves() -> None:

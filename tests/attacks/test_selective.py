@@ -22,3 +22,16 @@ def test_selective_pgd_crosses_where_margin_pgd_with_short_steps_turns_back() ->
         x_adv = PGD(steps=60, step_size=0.05, loss=loss)(view, x, y, threat)
         won[loss] = (threat.goal.objective(view(x_adv), y) > 0).tolist()
     assert won == {"margin": [False] * 5, "selective": [True] * 5}
+
+
+def test_without_a_stop_pgd_climbs_on_after_the_win() -> None:
+    x, y = torch.full((3, 1), 0.45), torch.zeros(3, dtype=torch.int64)
+    threat = LpBall("linf", 0.2)
+
+    def model(x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([0.5 - x[:, 0], x[:, 0] - 0.5], 1)
+
+    first = PGD(steps=20, step_size=0.1, loss="margin")(model, x, y, threat)
+    last = PGD(steps=20, step_size=0.1, loss="margin", stop=False)(model, x, y, threat)
+    assert ((first > 0.5) & (first < 0.55)).all()
+    assert torch.allclose(last, torch.full_like(last, 0.65))

@@ -51,6 +51,7 @@ def project(tmp_path):
     x = np.clip(0.4 + 0.2 * y[:, None, None] + 0.15 * rng.standard_normal((300, 4, 4)), 0, 1)
     x = x.astype(np.float32)
     (tmp_path / "own_model.py").write_text(MODEL)
+    sys.modules.pop("own_model", None)
 
     def write(text="", *, x=x, y=y, model='factory = "own_model:build"\ntrain = true\nepochs = 2'):
         np.savez(tmp_path / "own.npz", x=x, y=y)
@@ -243,3 +244,96 @@ def test_no_verb_is_missing(run):
         "demo",
     ]:
         assert verb in out
+
+
+def test_an_l2_threat_goes_through_the_chain_and_does_not_pass_the_check(run, project):
+    path = project(QUICK.replace("eps = 0.2", 'norm = "l2"\neps = 0.5'))
+    code, out, err = run("run", "-c", path)
+    assert code == 0, err
+    assert "no attack by scores alone was tried" in " ".join(out.split())
+    assert run("check", "-c", path)[0] == 1
+
+
+def test_rows_of_features_need_no_views(run, project):
+    rng = np.random.default_rng(1)
+    y = np.arange(300) % 2
+    x = np.clip(0.5 * rng.random((300, 16)) + 0.4 * y[:, None], 0, 1).astype(np.float32)
+    code, _, err = run("run", "-c", project(QUICK, x=x, y=y))
+    assert code == 2
+    assert "is for images" in err
+    text = QUICK.replace('views = ["median2"]', 'views = []\ndetectors = ["confidence"]')
+    code, _, err = run("run", "-c", project(text, x=x, y=y))
+    assert code == 0, err
+
+
+def test_changed_code_of_the_factory_is_not_taken_for_the_same(run, project):
+    path = project(QUICK)
+    assert run("assess", "-c", path)[0] == 0
+    _, out, _ = run("assess", "-c", path)
+    assert "skipped" in out
+    source = path.parent / "own_model.py"
+    source.write_text(source.read_text().replace("nn.ReLU()", "nn.Tanh()"))
+    sys.modules.pop("own_model")
+    _, out, _ = run("assess", "-c", path)
+    assert "skipped" not in out
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[guard]\nreview_rate = 1.0", "guard.review_rate"),
+        ("[guard]\ndetectors = []", "one or more different detectors"),
+        ('[harden]\nmembers = ["noise", "noise"]', "one or more different members"),
+        ("[certify]\nn = 5", "every row would abstain"),
+        ('[threat]\nnorm = "l2"\neps = 2040', "the box's diagonal"),
+        ('[guard]\nviews = ["median2.5"]', "median"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_before_anything_runs(run, project, text, sentence):
+    code, _, err = run("harden", "-c", project(text))
+    assert code == 2
+    assert sentence in " ".join(err.split())
+    assert "Traceback" not in err
+
+
+def test_a_box_for_pixels_is_refused(run, project):
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (60, 4, 4), dtype=np.uint8)
+    path = project(x=x, y=np.arange(60) % 2)
+    path.write_text(path.read_text() + "box = [0.0, 255.0]\n")
+    code, _, err = run("assess", "-c", path)
+    assert code == 2
+    assert "leave data.box out" in " ".join(err.split())
+
+
+def test_evidence_of_other_settings_is_not_ruled_on(run, project):
+    path = project(QUICK)
+    assert run("run", "-c", path)[0] == 0
+    path.write_text(path.read_text().replace("steps = 5", "steps = 6"))
+    code, _, err = run("check", "-c", path)
+    assert code == 3
+    assert "run buckler assess on this bundle" in " ".join(err.split())
+
+
+def test_a_model_that_is_never_right_is_one_sentence(run, project):
+    y = np.arange(300) % 2
+    x = np.clip(0.1 + 0.8 * y[:, None, None] * np.ones((300, 4, 4)), 0, 1)
+    x = (x + 0.01 * np.random.default_rng(0).random(x.shape)).clip(0, 1).astype(np.float32)
+    path = project(x=x, y=y)
+    (path.parent / "own_model.py").write_text(
+        "import torch\nfrom torch import nn\n\n"
+        "class Contrary(nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        m = x.flatten(1).mean(1) - 0.5\n"
+        "        return torch.stack([m, -m], 1)\n\n"
+        "def build():\n    return Contrary().eval()\n"
+    )
+    path.write_text(path.read_text().replace("train = true\nepochs = 2", ""))
+    code, _, err = run("assess", "-c", path)
+    assert code == 3
+    assert "gets 0 of" in err
+
+
+def test_what_is_printed_keeps_its_brackets(run, tmp_path):
+    _, _, err = run("run", "-c", tmp_path / "a[/b] [red]c.toml")
+    assert "[red]c.toml" in err

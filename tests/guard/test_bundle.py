@@ -6,10 +6,12 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import tomli_w
+from safetensors.numpy import save as safetensors
 
 from buckler import files
 from buckler.data import SPLITS
-from buckler.errors import BundleError, DataError, PolicyError
+from buckler.errors import BundleError, DataError, PolicyError, UsageError
 from buckler.guard import article, calibrate, load_bundle, write_bundle
 from buckler.guard import bundle as bundles
 from buckler.guard.bundle import MemberSource, manifest_digest, read_manifest
@@ -93,14 +95,101 @@ def test_a_missing_member_is_refused(written):
         load_bundle(written[0], factories=[FACTORY])
 
 
+def sign(path, manifest):
+    (path / "bundle.toml").write_text(tomli_w.dumps(manifest))
+    (path / "DIGEST").write_text(manifest_digest(manifest))
+
+
+KEYS = ("input", "members", "path", "views", "detectors", "rule", "versions", "files")
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("value", [None, 3, ["odd"], {"odd": 1}, [{"odd": [1]}]])
+def test_a_signed_but_odd_manifest_is_one_sentence(written, key, value):
+    path, _ = written
+    manifest, _ = read_manifest(path)
+    del manifest[key]
+    if value is not None:
+        manifest[key] = value
+    sign(path, manifest)
+    with pytest.raises((BundleError, UsageError)) as caught:
+        load_bundle(path, factories=[FACTORY])
+    assert "\n" not in str(caught.value)
+    if value is None:
+        sentence = (
+            f"{path}'s manifest is not what Buckler writes (KeyError: '{key}'): build it anew"
+        )
+        assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("table", "key"),
+    [("input", "shape"), ("rule", "kind"), ("rule", "value"), ("files", "arrays.safetensors")],
+)
+def test_a_signed_manifest_without_a_fact_is_one_sentence(written, table, key):
+    path, _ = written
+    manifest, _ = read_manifest(path)
+    del manifest[table][key]
+    sign(path, manifest)
+    with pytest.raises(BundleError, match=r"manifest is not what Buckler writes \(.*: build it"):
+        load_bundle(path, factories=[FACTORY])
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage!", safetensors({})])
+def test_signed_arrays_that_do_not_fit_are_one_sentence(written, content):
+    path, _ = written
+    manifest, _ = read_manifest(path)
+    (path / "arrays.safetensors").write_bytes(content)
+    manifest["files"]["arrays.safetensors"] = files.sha256(path / "arrays.safetensors")
+    sign(path, manifest)
+    with pytest.raises(BundleError, match="manifest is not what Buckler writes"):
+        load_bundle(path, factories=[FACTORY])
+
+
+def test_a_date_in_the_manifest_is_one_sentence(tmp_path):
+    (tmp_path / "bundle.toml").write_text("format = 1\nday = 2026-01-01\n")
+    (tmp_path / "DIGEST").write_text("x")
+    with pytest.raises(BundleError, match="manifest is not what Buckler writes"):
+        read_manifest(tmp_path)
+
+
+def test_an_input_that_cannot_be_is_still_a_usage_error(written):
+    path, _ = written
+    manifest, _ = read_manifest(path)
+    manifest["input"]["levels"] = 1
+    sign(path, manifest)
+    with pytest.raises(UsageError, match="levels must be 0"):
+        load_bundle(path, factories=[FACTORY])
+
+
+def test_somebodys_own_folder_is_not_replaced(guard, dataset, tmp_path):
+    sources = [MemberSource("one", FACTORY), MemberSource("two", FACTORY)]
+    own, file, empty = tmp_path / "own", tmp_path / "file", tmp_path / "empty"
+    own.mkdir()
+    empty.mkdir()
+    for precious in (own / "thesis.tex", file):
+        precious.write_text("years of work")
+    for path in (own, file):
+        with pytest.raises(
+            UsageError, match=r"replaces a bundle, an empty folder or nothing\. Got"
+        ):
+            write_bundle(guard, dataset, sources, path)
+    assert (own / "thesis.tex").read_text() == file.read_text() == "years of work"
+    write_bundle(guard, dataset, sources, empty)
+    assert (empty / "bundle.toml").exists()
+
+
+def test_two_members_of_one_name_are_refused(guard, dataset, tmp_path):
+    with pytest.raises(UsageError, match=r"a name of its own: .* Got one more than once: rename"):
+        write_bundle(guard, dataset, [MemberSource("one", FACTORY)] * 2, tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+
+
 def test_a_manifest_that_points_outside_is_refused(written):
     path, _ = written
     manifest, _ = read_manifest(path)
     manifest["files"]["../../etc/passwd"] = "0"
-    import tomli_w
-
-    (path / "bundle.toml").write_text(tomli_w.dumps(manifest))
-    (path / "DIGEST").write_text(manifest_digest(manifest))
+    sign(path, manifest)
     with pytest.raises(BundleError, match="outside the bundle"):
         load_bundle(path, factories=[FACTORY])
 
@@ -130,8 +219,10 @@ def test_a_full_disk_leaves_the_old_bundle(written, guard, dataset, monkeypatch)
         real(target, content)
 
     monkeypatch.setattr(files, "write_bytes", full)
-    with pytest.raises(DataError, match=r"No space left on device. What was there before"):
+    sentence = r"No space left on device. What was there before"
+    with pytest.raises(DataError, match=sentence) as caught:
         write_bundle(guard, dataset, sources, path)
+    assert str(caught.value).startswith(f"{path} cannot be written")
     monkeypatch.undo()
     assert load_bundle(path, factories=[FACTORY]).digest == digest
     assert [p.name for p in path.parent.iterdir()] == ["bundle"]

@@ -133,3 +133,65 @@ def test_robust_validation_counts_over_all_rows(dataset):
     x, y = dataset["select"].x, dataset["select"].y
     found = RobustValidation(x, y, THREAT)(TinyNet(seed=7).eval())
     assert 0 <= found.robust <= found.clean < 1
+
+
+class Noisy(torch.nn.Module):
+    """A net whose training draws from torch's generator."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = torch.nn.Sequential(torch.nn.Dropout(0.5), TinyNet())
+
+    def forward(self, x):
+        return self.body(x)
+
+
+def test_dropout_resumes_exactly_and_leaves_the_random_state(dataset, tmp_path):
+    fit, path = dataset["fit"], tmp_path / "run.safetensors"
+    arguments = (fit.x, fit.y, recipe(Standard()), validation(dataset))
+
+    def stop(done, total):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    torch.manual_seed(1)
+    state = torch.random.get_rng_state()
+    whole = harden(Noisy(), *arguments)
+    assert torch.equal(state, torch.random.get_rng_state())
+    with pytest.raises(KeyboardInterrupt):
+        harden(Noisy(), *arguments, checkpoint=path, progress=stop)
+    torch.manual_seed(2)
+    resumed = harden(Noisy(), *arguments, checkpoint=path)
+    assert torch.equal(weights(whole.model), weights(resumed.model))
+    other = harden(Noisy(), *arguments, seed=1)
+    assert not torch.equal(weights(whole.model), weights(other.model))
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: type(o).__name__)
+def test_a_last_batch_of_one_row_joins_the_one_before(objective, dataset):
+    x, y = dataset["fit"].x[:33], dataset["fit"].y[:33]
+    seen = []
+
+    class Normed(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = torch.nn.Sequential(
+                torch.nn.Flatten(), torch.nn.BatchNorm1d(64), torch.nn.Linear(64, 3)
+            )
+
+        def forward(self, x):
+            if self.training:
+                seen.append(len(x))
+            return self.body(x)
+
+    harden(Normed(), x, y, recipe(objective, 1, batch_size=16), validation(dataset))
+    assert seen == [16, 17]
+
+
+def test_mixed_gives_every_part_its_mode_back(dataset):
+    x, y = dataset["fit"].x[:8], dataset["fit"].y[:8]
+    net = TinyNet().train()
+    net.body[2].eval()
+    modes = [part.training for part in net.modules()]
+    Mixed(THREAT, steps=1)(net, x, y, 0, torch.arange(8), 1.0)
+    assert [part.training for part in net.modules()] == modes

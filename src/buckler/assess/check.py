@@ -8,6 +8,7 @@ import numpy as np
 
 from buckler.assess.ledger import Ledger
 from buckler.errors import DataError, UsageError
+from buckler.stats import wilson
 
 _OPERATORS = {"<=": operator.le, ">=": operator.ge, "<": operator.lt}
 
@@ -20,13 +21,14 @@ class Policy:
     review_rate: share of clean inputs sent to review, at most.
     added_latency_ms: at p95, under.
     success: accepted and wrong / right at first, under the adaptive suite at eps, under.
-    eps: the radius at which success is judged, input units.
+    norm, eps: the threat under which success is judged, input units.
     """
 
     accuracy_ratio: float = 0.95
     review_rate: float = 0.10
     added_latency_ms: float = 100.0
     success: float = 0.15
+    norm: str = "linf"
     eps: float = 0.1
 
     def __post_init__(self) -> None:
@@ -101,17 +103,24 @@ def judge_evidence(
                 f"the {name} in evidence/ is about the bundle {str(found)[:12]}, not about this "
                 f"one ({digest[:12]}): run buckler assess on this bundle"
             )
-    eps = assessment["threat"].get("eps")
-    if eps != policy.eps:
-        raise DataError(f"the policy judges at eps {policy.eps:g}; the assessment is at {eps}")
+    threat = assessment["threat"]
+    if (threat.get("norm"), threat.get("eps")) != (policy.norm, policy.eps):
+        raise DataError(
+            f"the policy judges at {policy.norm} eps {policy.eps:g}; the assessment is at "
+            f"{threat.get('norm')} eps {threat.get('eps')}: run buckler assess on this bundle"
+        )
     if not np.array_equal(ledger.row, original.row):
         raise DataError("the two ledgers in evidence/ are about different rows: assess again")
+    items = (_accuracy(policy, ledger, original), *_rates(policy, ledger, latency))
+    return Ruling(digest, policy, items, struck)
+
+
+def _rates(policy: Policy, ledger: Ledger, latency: dict[str, Any]) -> tuple[Item, Item, Item]:
     rates = ledger.rates()
     if "success" not in rates:
         raise DataError("the guard gets no row right: there is nothing to judge an attack on")
     review, success = rates["review_rate"], rates["success"]
-    items = (
-        _accuracy(policy, ledger, original),
+    return (
         Item(
             "review rate, clean inputs",
             review.value,
@@ -137,21 +146,19 @@ def judge_evidence(
             success.n,
         ),
     )
-    return Ruling(digest, policy, items, struck)
 
 
 def _accuracy(policy: Policy, ledger: Ledger, original: Ledger) -> Item:
     """(accepted and right) / the original's accuracy, on the same rows, so paired.
 
-    The ratio's lower end is that of the mean of guard_i − ratio · original_i (Fieller's idea, with
-    the ratio held at the one observed).
+    The ratio is 1 − (lost − won) / right, where the guard loses or wins rows against the original;
+    its bad end takes the upper end of Wilson's interval for the lost and the lower for the won.
     """
-    guard = (ledger.right & ledger.accepted_before).astype(float)
-    before = original.right.astype(float)
-    if not before.any():
+    guard, before = ledger.right & ledger.accepted_before, original.right
+    n, right = len(before), int(before.sum())
+    if not right:
         raise DataError("the original model gets no row right: its accuracy is no yardstick")
-    ratio = float(guard.mean() / before.mean())
-    error = float((guard - ratio * before).std(ddof=1)) / len(guard) ** 0.5
-    low = ratio - 1.96 * error / float(before.mean())
+    lost, won = wilson(int((before & ~guard).sum()), n), wilson(int((guard & ~before).sum()), n)
+    low = 1 - (lost.high - won.low) * n / right
     name = "accepted and right / the original's accuracy"
-    return Item(name, ratio, low, ">=", policy.accuracy_ratio, len(guard))
+    return Item(name, int(guard.sum()) / right, low, ">=", policy.accuracy_ratio, n)

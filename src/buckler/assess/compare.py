@@ -43,6 +43,8 @@ class Compared:
                 f"an attack without a bound wins only {self.unbounded.value:.1%}: it is too weak"
             )
         by_scores = [r for r in self.adaptive.suite if r.attack == "Square"]
+        if not by_scores:
+            reasons.append("no attack by scores alone was tried: there is none for this norm yet")
         right = int(self.adaptive.ledger.right.sum())
         if by_scores and right and by_scores[0].broken > max(0.005 * right, 1):
             reasons.append(
@@ -83,8 +85,14 @@ def compare(
         progress: called with (attacks done, attacks), over all systems.
     """
     static = suites.static()
-    adaptive = suites.adaptive(pool, effort.steps, effort.restarts, effort.queries)
-    each = len(static) + len(adaptive) + 1
+    norm = str(threat.to_dict()["norm"])
+
+    def adaptive(random: bool) -> suites.Suite:
+        return suites.adaptive(
+            pool, effort.steps, effort.restarts, effort.queries, norm=norm, stop=not random
+        )
+
+    each = len(static) + len(adaptive(False)) + 1
     done = dict.fromkeys((system.name for system in systems), 0)
 
     def attack(system: Target) -> Compared:
@@ -107,7 +115,7 @@ def compare(
             )
 
         shown = run(static, undefended, 0)
-        known = run(adaptive, None, len(static))
+        known = run(adaptive(system.random), None, len(static))
         free = _unbounded(system, x, y, threat)
         say(each)
         return Compared(system.name, shown, known, free)

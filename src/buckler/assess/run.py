@@ -109,6 +109,11 @@ def assess(
     static = source is not None
     attacked = source or target
     right = before == y
+    if not bool(right.any()):
+        raise DataError(
+            f"{target.name} gets 0 of {len(x)} rows right, so there is nothing to attack: do the "
+            "labels follow the order of its classes?"
+        )
     results = []
     for index, attack in enumerate(suite):
         if progress is not None:

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from buckler.attacks import EOT
 from buckler.guard import Guard
 from buckler.inputs import InputSpec
-from buckler.models import check_classifier
+from buckler.models import TorchClassifier, check_classifier
 from buckler.protocols import Classifier
 from buckler.threats import Goal
 
@@ -44,6 +44,8 @@ def of_model(model: Classifier, spec: InputSpec, x: Tensor, name: str = "undefen
     Raises: UsageError if it is in training mode, or returns probabilities or a wrong shape.
     """
     check_classifier(model, x, spec.classes)
+    if isinstance(model, nn.Module):
+        model = TorchClassifier(model)  # frozen: no gradient is computed that nobody asks for
 
     def answer(rows: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():

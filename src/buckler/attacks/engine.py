@@ -78,8 +78,8 @@ class ActiveSet:
     def __len__(self) -> int:
         return len(self.x)
 
-    def judge(self, candidates: Tensor, logits: Tensor) -> Tensor:
-        """Record the best point of each active row; drop the rows it wins.
+    def judge(self, candidates: Tensor, logits: Tensor, drop: bool = True) -> Tensor:
+        """Record the best point of each active row; drop the rows it wins, unless told not to.
 
         Returns: (active before,) bool, the rows that stay: slice your own state with it.
         """
@@ -88,7 +88,7 @@ class ActiveSet:
         at = self._index[better]
         self.best[at] = candidates[better]
         self.best_objective[at] = objective[better]
-        stay = objective <= 0
+        stay = (objective <= 0) if drop else torch.ones_like(objective, dtype=torch.bool)
         if not bool(stay.all()):
             self.keep(stay)
         return stay

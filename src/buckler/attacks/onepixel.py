@@ -98,16 +98,23 @@ class OnePixel:
     def _rate(self, model: Classifier, active: ActiveSet, genes: Tensor) -> tuple[Tensor, Tensor]:
         """The objective of each member (n, population), and which rows are still to be won."""
         n, size = genes.shape[:2]
-        points = paint(active.x, genes, active.threat.box)
-        flat = points.flatten(0, 1)
-        batch = max(1, _VALUES // active.x[0].numel())
-        logits = torch.cat([logits_of(model, part) for part in flat.split(batch)])
+        box = active.threat.box
         owner = torch.arange(n, device=genes.device).repeat_interleave(size)
+        batch = max(1, _VALUES // active.x[0].numel())
+        parts = zip(owner.split(batch), genes.flatten(0, 1).split(batch), strict=True)
+        # Painted part by part: all members at once would take population times x's memory.
+        logits = torch.cat(
+            [
+                logits_of(model, paint(active.x[own], part[:, None], box)[:, 0])
+                for own, part in parts
+            ]
+        )
         goal = active.threat.goal.take(owner)
         fitness = goal.objective(logits, active.y[owner]).reshape(n, size)
         best = fitness.argmax(1)
         at = torch.arange(n, device=genes.device)
-        stay = active.judge(points[at, best], logits.reshape(n, size, -1)[at, best])
+        points = paint(active.x, genes[at, best][:, None], box)[:, 0]
+        stay = active.judge(points, logits.reshape(n, size, -1)[at, best])
         return fitness.to(genes.dtype), stay
 
 

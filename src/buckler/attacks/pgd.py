@@ -25,6 +25,7 @@ class PGD:
         step_size: fraction of eps.
         restarts: the first starts at x (at a random point if `random_start`), others at random.
         loss: "ce", "margin" or "dlr".
+        stop: won rows leave at once; False: they climb on, and the point of largest margin returns.
         pool: (m, ...) inputs; then restart r starts from the pool's r-th nearest input that wins,
             projected into the ball: the way round a detector that x itself cannot see.
     """
@@ -35,6 +36,7 @@ class PGD:
     loss: str = "ce"
     random_start: bool = False
     decay: bool = False
+    stop: bool = True
     pool: Tensor | None = field(default=None, repr=False, compare=False)
     name: str = "PGD"
 
@@ -81,7 +83,7 @@ class PGD:
         for step in range(self.steps):
             y, goal = active.y, active.threat.goal
             grad, logits = gradient(model, x_adv, lambda z, y=y, goal=goal: loss(z, y, goal))  # type: ignore[misc]
-            stay = active.judge(x_adv, logits)
+            stay = active.judge(x_adv, logits, drop=self.stop)
             if not len(active):
                 return
             x_adv, grad = x_adv[stay], grad[stay]
@@ -90,7 +92,7 @@ class PGD:
             size = self.step_size * (1 - 0.9 * step / self.steps if self.decay else 1)
             move = size * per_row(threat.eps, x_adv) * threat.steepest(grad)
             x_adv = threat.project(active.x, x_adv + move)
-        active.judge(x_adv, logits_of(model, x_adv))
+        active.judge(x_adv, logits_of(model, x_adv), drop=self.stop)
 
 
 class _Pool:

@@ -28,4 +28,4 @@ def assess(bundle: BundleArgument = None, config: ConfigOption = CONFIG) -> None
 def say_assessed(value: dict[str, Any]) -> None:
     show.out.print(curve_table(value))
     for finding in value["findings"]:
-        show.line(f"[red]{finding}[/red]")
+        show.line(finding, "red")

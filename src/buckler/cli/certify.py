@@ -17,9 +17,10 @@ def certify(bundle: BundleArgument = None, config: ConfigOption = CONFIG) -> Non
 def say_certified(value: dict[str, object]) -> None:
     rows = value["certificates"]
     assert isinstance(rows, list)
-    radii = sorted(row["radius"] for row in rows if row["label"] == row["y"])
+    radii = sorted(row["radius"] if row["label"] == row["y"] else 0.0 for row in rows)
+    right = sum(row["label"] == row["y"] for row in rows)
     show.line(f"{value['sentence']}")
     show.line(
-        f"{len(rows)} rows: {len(radii)} certified right, {value['abstained']} abstained; "
-        f"median certified L2 radius {radii[len(radii) // 2] if radii else 0:.3f}"
+        f"{len(rows)} rows: {right} certified right, {value['abstained']} abstained; median "
+        f"certified L2 radius {radii[len(radii) // 2]:.3f} (0 where abstained or wrong)"
     )

@@ -16,7 +16,7 @@ def check(bundle: BundleArgument = None, config: ConfigOption = CONFIG) -> None:
     ruling = check_bundle(project, bundle)
     show.out.print(ruling_table(ruling.to_dict()))
     for reason in ruling.struck:
-        show.line(f"[red]the adaptive figure does not stand: {reason}[/red]")
+        show.line(f"the adaptive figure does not stand: {reason}", "red")
     show.line(f"wrote {bundle / 'evidence' / 'ruling.json'}")
     if not ruling.passed:
         raise typer.Exit(1)

@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from buckler.errors import UsageError
 
@@ -56,6 +56,14 @@ class HardenSection(_Section):
         "adversarial",
         "noise",
     )
+
+    @field_validator("members")
+    @classmethod
+    def _some_and_different(cls, members: tuple[str, ...]) -> tuple[str, ...]:
+        if not members or len(set(members)) < len(members):
+            raise ValueError("name one or more different members")
+        return members
+
     epochs: Count = 50
     eps: Annotated[float, Field(gt=0)] | None = None
 
@@ -68,14 +76,21 @@ class GuardSection(_Section):
         "views",
         "mahalanobis",
     )
-    review_rate: Share = 0.02
+    review_rate: Annotated[float, Field(gt=0, lt=1)] = 0.02
+
+    @field_validator("detectors")
+    @classmethod
+    def _some(cls, detectors: tuple[str, ...]) -> tuple[str, ...]:
+        if not detectors or len(set(detectors)) < len(detectors):
+            raise ValueError("name one or more different detectors")
+        return detectors
 
 
 class CertifySection(_Section):
     sigma: Annotated[float, Field(gt=0)] = 0.25
     n: Count = 1000
     n0: Count = 100
-    alpha: Share = 0.001
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.001
     rows: Count = 50
 
 

@@ -29,7 +29,13 @@ def demo(
 ) -> None:
     """From a fooled classifier to a guarded one that serves, on handwritten digits."""
     started = time.perf_counter()
-    project = Project.of(demo_config(output.resolve()), output.resolve())
+    tell(Project.of(demo_config(output.resolve()), output.resolve()))
+    show.line(f"open {output / 'report.html'}; keep it serving: buckler serve {output / 'bundle'}")
+    show.line(f"{time.perf_counter() - started:.0f} seconds")
+
+
+def tell(project: Project) -> None:
+    """The chain, then the classifier over several seeds, the picture and the gateway."""
     run_chain(project, "buckler demo")
     show.step(f"the ordinary classifier over {SEEDS} seeds")
     seeds = seeds_summary(project, SEEDS)
@@ -40,8 +46,6 @@ def demo(
     _ask_gateway(project)
     if picture is not None:
         show.line(f"one pixel that turned a digit into another: {picture}")
-    show.line(f"open {output / 'report.html'}; keep it serving: buckler serve {output / 'bundle'}")
-    show.line(f"{time.perf_counter() - started:.0f} seconds")
 
 
 def demo_config(output: Path) -> Config:
@@ -54,7 +58,7 @@ def demo_config(output: Path) -> Config:
 
 
 def _one_pixel_picture(project: Project) -> Path | None:
-    """Before and after, side by side, 8-fold."""
+    """Before and after, side by side, 16-fold."""
     examples = load_examples(project.out / "assessment" / "one_pixel.npz")
     if examples is None:
         return None

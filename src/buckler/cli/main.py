@@ -2,8 +2,10 @@
 
 import os
 import sys
+from pathlib import Path
 
 import typer
+from rich.markup import escape
 
 from buckler.cli import show
 from buckler.cli.assess import assess
@@ -34,10 +36,11 @@ for verb in (init, run, assess, harden, build, certify, check, predict, serve, d
 
 def main() -> None:
     """Run the command line; errors raised on purpose become one sentence and an exit code."""
+    sys.path.insert(0, str(Path.cwd()))  # where factories are looked up, as python -m has it
     try:
         app()
     except BucklerError as error:
-        show.err.print(f"[red]buckler:[/red] {error}", markup=True)
+        show.err.print(f"[red]buckler:[/red] {escape(str(error))}")
         sys.exit(error.exit_code)
     except SystemExit as stop:
         if stop.code == _INTERRUPTED:

@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import math
+import pickle
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,9 +18,11 @@ from torch import nn
 
 from buckler import data, files
 from buckler.cli.config import Config, read_config
+from buckler.defenses import check_transform, defense
 from buckler.errors import DataError, UsageError
 from buckler.guard.bundle import versions
 from buckler.models import build_module
+from buckler.stats import clopper_pearson_lower
 from buckler.threats import LpBall
 
 _SMALL = 2_000_000  # weights
@@ -36,10 +41,17 @@ class Project:
 
     @classmethod
     def of(cls, config: Config, folder: Path) -> "Project":
-        """Raises: UsageError for a threat or a factory that cannot work, before anything runs."""
+        """Raises: UsageError for any setting that cannot work, before anything runs."""
         project = cls(config, folder)
-        for eps in (config.threat.eps, *config.threat.curve):
+        for eps in (config.threat.eps, *config.threat.curve, project.harden_eps):
             project.threat_at(eps)
+        project.check_guard()
+        certify = config.certify
+        if clopper_pearson_lower(certify.n, certify.n, certify.alpha) <= 0.5:
+            raise UsageError(
+                f"certify: with n = {certify.n} and alpha = {certify.alpha:g} every row would "
+                "abstain: take more draws, or a larger alpha"
+            )
         values = sum(parameter.numel() for parameter in project.fresh_net().parameters())
         if values < _SMALL:
             torch.set_num_threads(1)  # a second thread waits more than it works
@@ -48,9 +60,15 @@ class Project:
     @cached_property
     def data(self) -> data.Dataset:
         section = self.config.data
-        return data.load(
+        found = data.load(
             section.source, seed=section.seed, box=section.box, class_names=section.class_names
         )
+        if found.spec.box != section.box:
+            raise UsageError(
+                f"data.box is for rows of floats; {section.source} holds 8-bit pixels, which "
+                f"become {found.spec.box}. Got {section.box}: leave data.box out"
+            )
+        return found
 
     @property
     def out(self) -> Path:
@@ -65,11 +83,43 @@ class Project:
         return self.threat_at(self.config.threat.eps)
 
     def threat_at(self, eps: float) -> LpBall:
-        return LpBall(self.config.threat.norm, eps, self.config.data.box)
+        """The threat at another radius. Raises: UsageError if it could reach the whole box."""
+        spec, norm = self.data.spec, self.config.threat.norm
+        most = (spec.box[1] - spec.box[0]) * math.prod(spec.shape) ** 0.5
+        if norm == "l2" and eps > most:
+            raise UsageError(f"eps must be at most {most:.4g}, the box's diagonal. Got {eps:g}")
+        return LpBall(norm, eps, spec.box)
+
+    @property
+    def harden_eps(self) -> float:
+        """The radius trained against: by default half as much again as the policy's."""
+        low, high = self.data.spec.box
+        given = self.config.harden.eps
+        return min(1.5 * self.config.threat.eps, high - low) if given is None else given
+
+    def check_guard(self) -> None:
+        """Raises: UsageError for transforms or detectors that do not fit the data."""
+        section, spec = self.config.guard, self.data.spec
+        rows = spec.snap(self.data["fit"].x[:8])
+        for name in (*section.views, *section.path):
+            if not spec.is_image:
+                raise UsageError(
+                    f"the transform {name!r} is for images, and these inputs have the shape "
+                    f"{spec.shape}: set guard.views = [], guard.path = [] and leave 'views' out of "
+                    "guard.detectors"
+                )
+            check_transform(defense(name), rows, spec.box)
+        if "views" in section.detectors and not section.views:
+            raise UsageError(
+                "the detector 'views' compares views, and guard.views is empty: leave it out of "
+                "guard.detectors, or add a view"
+            )
 
     def fresh_net(self, seed: int = 0) -> nn.Module:
-        """What the factory returns, untouched."""
-        return build_module(self.config.model.factory, seed, self.folder)
+        """What the factory returns; one that answers with an object gives its logits."""
+        module = build_module(self.config.model.factory, seed, self.folder)
+        module.register_forward_hook(_logits_of_output)
+        return module
 
     def original(self) -> nn.Module:
         """The team's classifier: the factory's, with its weights or those trained here."""
@@ -94,6 +144,7 @@ class Project:
             "step": step,
             "config": [section.model_dump(mode="json") for section in sections],
             "factory": self.config.model.factory,
+            "source": _source(self.config.model.factory),
             "data": self.data.digest(),
             "versions": versions(),
         }
@@ -102,6 +153,16 @@ class Project:
             for tensor in self.original().state_dict().values():
                 digest.update(tensor.contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+
+def _logits_of_output(_: nn.Module, __: object, output: object) -> object:
+    return getattr(output, "logits", output)
+
+
+def _source(factory: str) -> str:
+    """sha256 of the file the factory's module was read from."""
+    path = getattr(sys.modules.get(factory.partition(":")[0]), "__file__", None)
+    return files.sha256(Path(path)) if path else ""
 
 
 def is_done(folder: Path, inputs: str) -> bool:
@@ -134,6 +195,11 @@ def load_weights(module: nn.Module, path: Path) -> None:
             f"the weights {path} do not exist: check model.weights, or run the step that trains "
             "them (buckler run)"
         ) from None
+    except (pickle.UnpicklingError, EOFError) as error:
+        raise UsageError(
+            f"the weights {path} are no plain state_dict ({type(error).__name__}): save "
+            "model.state_dict() with torch.save, or as .safetensors"
+        ) from None
     except (SafetensorError, RuntimeError, OSError, ValueError, TypeError) as error:
-        first = str(error).splitlines()[0]
+        first = next(iter(str(error).splitlines()), type(error).__name__)
         raise UsageError(f"the weights {path} do not fit the factory's net: {first}") from None

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from buckler import files
 from buckler.assess.check import Ruling
 from buckler.assess.report import Evidence, write_report
 from buckler.cli import show
@@ -39,14 +40,25 @@ def run_chain(project: Project, command: str) -> Ruling:
     say_built(build_bundle(project))
     show.step("attack everything, statically and adaptively")
     show.out.print(comparison_table(assess_bundle(project, project.bundle)))
+    show.step("look for masked gradients: is this evaluation to be believed?")
+    say_believed(project.bundle)
     show.step("certify a sample")
     say_certified(certify_bundle(project, project.bundle))
     show.step("check: may it be deployed?")
     ruling = check_bundle(project, project.bundle)
     show.out.print(ruling_table(ruling.to_dict()))
+    for reason in ruling.struck:
+        show.line(f"the adaptive figure does not stand: {reason}", "red")
     report = write_page(project, command)
     show.line(f"wrote {report} and {project.bundle}")
     return ruling
+
+
+def say_believed(bundle: Path) -> None:
+    """One sentence a system, red where the evaluation is not to be believed."""
+    for name, signs in files.read_json(bundle / "evidence" / "battery.json").items():
+        if isinstance(signs, dict):
+            show.line(f"{name}: {signs['sentence']}", None if signs["believable"] else "red")
 
 
 def write_page(project: Project, command: str) -> Path:

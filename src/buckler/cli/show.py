@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from buckler.stats import Rate
@@ -33,8 +34,8 @@ def step(title: str) -> None:
     out.print(f"[bold]{title}[/bold]")
 
 
-def line(text: str) -> None:
-    out.print(f"  {text}")
+def line(text: str, style: str | None = None) -> None:
+    out.print(f"  {escape(text)}", style=style)
 
 
 def rate(value: Rate | dict[str, float], digits: int = 1) -> str:

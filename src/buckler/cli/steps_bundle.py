@@ -23,6 +23,7 @@ from buckler.certify import certify
 from buckler.cli import show
 from buckler.cli.project import Project, is_done, mark_done
 from buckler.defenses import defense
+from buckler.errors import DataError
 from buckler.guard import Guard, article, calibrate, load_bundle, write_bundle
 from buckler.guard.bundle import OWN_FACTORIES, MemberSource
 from buckler.harden import choose_weights
@@ -44,6 +45,13 @@ def build_bundle(project: Project) -> Json:
     select = data["select"]
     with show.bar("choose the members' weights") as progress:
         best, tried = choose_weights(members, select.x, select.y, project.threat, progress=progress)
+    rate = max(config.guard.review_rate, 1 / (len(data["calibrate"]) + 1))
+    if rate > config.guard.review_rate:
+        show.line(
+            f"{len(data['calibrate'])} calibration rows allow a review rate of {rate:.2%} at the "
+            f"least: taken instead of {config.guard.review_rate:.2%}",
+            "yellow",
+        )
     guard = calibrate(
         data,
         members,
@@ -51,7 +59,7 @@ def build_bundle(project: Project) -> Json:
         views=[defense(name) for name in config.guard.views],
         path=[defense(name) for name in config.guard.path],
         detectors=config.guard.detectors,
-        review_rate=config.guard.review_rate,
+        review_rate=rate,
     )
     order = sorted(
         (i for i in range(len(names)) if best.weights[i] > 0), key=lambda i: -best.weights[i]
@@ -81,7 +89,7 @@ def assess_bundle(project: Project, bundle: Path) -> Json:
     config, data = project.config, project.data
     evidence = bundle / "evidence"
     guard = load_guard(project, bundle)
-    inputs = project.inputs_of(guard.digest, config.assess, config.threat, config.data)
+    inputs = _evidence_inputs(project, guard)
     if is_done(evidence, inputs):
         show.line(f"{evidence} is of these inputs already: skipped")
         return files.read_json(evidence / "comparison.json")
@@ -128,13 +136,19 @@ def assess_bundle(project: Project, bundle: Path) -> Json:
     return value
 
 
+def _evidence_inputs(project: Project, guard: Guard) -> str:
+    config = project.config
+    sections = (config.assess, config.threat, config.harden, config.data)
+    return project.inputs_of(guard.digest, *sections)
+
+
 def _systems(project: Project, guard: Guard, undefended: Target, x: torch.Tensor) -> list[Target]:
     config, data = project.config, project.data
     systems = [undefended]
     names = config.harden.members
     if "adversarial" in names:
         systems.append(of_model(project.member("adversarial"), data.spec, x, "hardened net alone"))
-    if config.assess.article and data.spec.is_image:
+    if config.assess.article and data.spec.is_image and data.spec.box == (0.0, 1.0):
         members = [project.member(name) for name in names]
         systems.append(of_guard(article(data, members), "article's guard", draws=4))
     return [*systems, of_guard(guard)]
@@ -189,15 +203,20 @@ def certify_bundle(project: Project, bundle: Path) -> Json:
 def check_bundle(project: Project, bundle: Path) -> Ruling:
     """Policy against the evidence; writes evidence/ruling.json."""
     evidence = bundle / "evidence"
-    digest = load_guard(project, bundle).digest
-    section = project.config.policy
-    policy = Policy(**section.model_dump(), eps=project.config.threat.eps)
+    guard = load_guard(project, bundle)
+    if not is_done(evidence, _evidence_inputs(project, guard)):
+        raise DataError(
+            f"{evidence} is missing, or was made with other settings, data or weights than "
+            "buckler.toml names now: run buckler assess on this bundle"
+        )
+    section, threat = project.config.policy, project.config.threat
+    policy = Policy(**section.model_dump(), norm=threat.norm, eps=threat.eps)
     comparison: Any = files.read_json(evidence / "comparison.json")
     signs: Any = files.read_json(evidence / "battery.json")["guard"]
     ours = next(row for row in comparison["systems"] if row["name"] == "guard")
     ruling = judge_evidence(
         policy,
-        digest,
+        guard.digest,
         files.read_json(evidence / "assessment.json"),
         Ledger.load(evidence / "ledger.npz"),
         Ledger.load(evidence / "original.npz"),

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -62,11 +61,9 @@ def assess_original(project: Project) -> dict[str, Any]:
         return files.read_json(folder / "undefended.json")
     x, y, rows = project.data["test"].sample(config.assess.rows, config.assess.seed)
     target = of_model(project.original(), project.data.spec, x)
-    suite = suites.quick(config.assess.queries)
+    suite = suites.quick(config.assess.queries, config.threat.norm)
     found: list[Assessment] = []
     threats = [project.threat_at(eps) for eps in config.threat.curve]
-    if config.threat.norm == "l2":
-        suite = suite[:2]  # Square is for L-infinity
     for threat in threats:
         with show.bar(f"assess at {threat}") as progress:
             found.append(
@@ -92,7 +89,7 @@ def assess_original(project: Project) -> dict[str, Any]:
         "schema": "buckler.curve/1",
         "points": [a.to_dict() for a in found],
         "one_pixel": pixel.to_dict() if pixel else None,
-        "findings": _findings(found),
+        "findings": _findings(project, found),
     }
     files.write_json(folder / "undefended.json", value)
     mark_done(folder, inputs)
@@ -103,7 +100,7 @@ def _one_pixel(
     project: Project, *, target_x: torch.Tensor, target_y: torch.Tensor, rows: torch.Tensor
 ) -> Assessment:
     target = of_model(project.original(), project.data.spec, target_x)
-    threat = PixelBudget(1, project.config.data.box)
+    threat = PixelBudget(1, project.data.spec.box)
     with show.bar("assess one pixel") as progress:
         return assess(
             target,
@@ -116,17 +113,21 @@ def _one_pixel(
         )
 
 
-def _findings(found: list[Assessment]) -> list[str]:
-    """Sentences a person must read first."""
-    sentences = []
-    for point in found:
-        rates = point.ledger.rates()
-        if point.threat["eps"] == 0.1 and "success" in rates and rates["success"].value > FINDING:
-            sentences.append(
-                f"Needs immediate attention: {rates['success'].value:.0%} of the rows it gets "
-                f"right are broken at eps 0.1 (over {FINDING:.0%})."
-            )
-    return sentences
+def _findings(project: Project, found: list[Assessment]) -> list[str]:
+    """Sentences a person must read first: over a fifth broken within a tenth of the box, L∞."""
+    low, high = project.data.spec.box
+    radii = [(float(str(a.threat["eps"])), a) for a in found if a.threat["norm"] == "linf"]
+    within = [(eps, a) for eps, a in radii if eps <= 0.1 * (high - low) + 1e-9]
+    if not within:
+        return []
+    eps, point = max(within, key=lambda pair: pair[0])
+    success = point.ledger.rates()["success"].value
+    if success <= FINDING:
+        return []
+    return [
+        f"Needs immediate attention: {success:.0%} of the rows it gets right are broken at eps "
+        f"{eps:g} (over {FINDING:.0%})."
+    ]
 
 
 def harden_members(project: Project) -> None:
@@ -138,11 +139,10 @@ def harden_members(project: Project) -> None:
         show.line(f"{folder} is of these inputs already: skipped")
         return
     fit = project.data["fit"]
-    eps = config.harden.eps or min(1.5 * config.threat.eps, np.ptp(config.data.box))
     for name in config.harden.members:
         if name == "standard":
             continue
-        recipe = RECIPES[name](config.harden.epochs, project.threat_at(float(eps)))
+        recipe = RECIPES[name](config.harden.epochs, project.threat_at(project.harden_eps))
         with show.bar(f"harden: {name}") as progress:
             trained = harden(
                 _start(project),

@@ -33,6 +33,8 @@ class Median:
 
     def __call__(self, x: Tensor, keys: Tensor | None = None) -> Tensor:
         """x (n, c, h, w) → the same shape."""
+        if x.ndim != 4:
+            raise UsageError(f"the median filter needs images (n, c, h, w). Got {tuple(x.shape)}")
         before = self.size // 2
         after = self.size - 1 - before
         padded = functional.pad(x, (before, after, before, after), mode="replicate")

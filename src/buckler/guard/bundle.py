@@ -29,7 +29,7 @@ from buckler import files
 from buckler.data import SPLITS, Dataset
 from buckler.defenses import defense
 from buckler.detectors import load_detector
-from buckler.errors import BundleError, PolicyError
+from buckler.errors import BucklerError, BundleError, PolicyError, UsageError
 from buckler.guard.core import Guard
 from buckler.guard.rule import Calibrated, Rule, Thresholds
 from buckler.inputs import InputSpec
@@ -39,6 +39,8 @@ from buckler.stats import Threshold
 FORMAT = 1
 OWN_FACTORIES = ("buckler.models.nets:digits_cnn",)
 _PIXEL_LIBRARIES = ("opencv-python-headless", "pillow")
+# What reading a foreign manifest, or arrays that do not fit, runs into.
+_ODD = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError)
 _MANIFEST, _DIGEST = "bundle.toml", "DIGEST"
 
 
@@ -56,8 +58,10 @@ def write_bundle(guard: Guard, data: Dataset, members: Sequence[MemberSource], p
     Args:
         members: one a member of the guard, in its order.
 
-    Raises: DataError if the disk refuses; the bundle that stood there stays.
+    Raises: UsageError if two members share a name, or something else than a bundle is at `path`;
+        DataError if the disk refuses; the bundle that stood there stays.
     """
+    _check_writable(members, Path(path))
     with files.new_folder(path) as folder:
         (folder / "members").mkdir()
         entries = []
@@ -101,6 +105,16 @@ def load_bundle(
     manifest, found = read_manifest(path)
     if digest is not None and found != digest:
         raise PolicyError(f"the bundle's digest must be {digest}. Got {found}: refused")
+    try:
+        guard = _load(path, manifest, factories)
+    except BucklerError:
+        raise
+    except (*_ODD, SafetensorError) as error:
+        raise _foreign(path, error) from error
+    return guard.with_identity(found, secret)
+
+
+def _load(path: Path, manifest: dict[str, Any], factories: Sequence[str]) -> Guard:
     content = {name: _checked(path, name, want) for name, want in manifest["files"].items()}
     _check_versions(manifest["versions"])
     members = []
@@ -120,8 +134,8 @@ def load_bundle(
     return Guard(
         spec=InputSpec.from_dict(manifest["input"]),
         members=tuple(members),
-        weights=tuple(entry["weight"] for entry in manifest["members"]),
-        temperatures=tuple(entry["temperature"] for entry in manifest["members"]),
+        weights=tuple(float(entry["weight"]) for entry in manifest["members"]),
+        temperatures=tuple(float(entry["temperature"]) for entry in manifest["members"]),
         detectors=tuple(
             load_detector(name, _under(arrays, f"detector/{name}/"))
             for name in manifest["detectors"]
@@ -129,8 +143,6 @@ def load_bundle(
         rule=_load_rule(manifest["rule"], _under(arrays, "rule/")),
         path=tuple(defense(name) for name in manifest["path"]),
         views=tuple(defense(name) for name in manifest["views"]),
-        digest=found,
-        secret=secret,
     )
 
 
@@ -152,7 +164,10 @@ def read_manifest(path: Path) -> tuple[dict[str, Any], str]:
             f"{path} is a bundle of format {manifest.get('format')!r}; "
             f"this Buckler reads format {FORMAT}: build it anew"
         )
-    digest = manifest_digest(manifest)
+    try:
+        digest = manifest_digest(manifest)
+    except TypeError as error:  # TOML knows dates, JSON does not
+        raise _foreign(path, error) from error
     if digest != written:
         raise BundleError(f"{path}'s manifest was altered after it was written: refused")
     return manifest, digest
@@ -189,6 +204,30 @@ def _manifest(
     # What TOML and JSON give back: tuples become lists, so that the digest survives the file.
     plain: dict[str, Any] = json.loads(json.dumps(manifest))
     return plain
+
+
+def _check_writable(members: Sequence[MemberSource], path: Path) -> None:
+    names = [source.name for source in members]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(
+            f"every member must have a name of its own: it names its file. Got {', '.join(twice)} "
+            "more than once: rename one"
+        )
+    if path.is_dir():
+        own = (path / _MANIFEST).exists() or not any(path.iterdir())
+    else:
+        own = not path.exists()
+    if not own:
+        raise UsageError(
+            f"a bundle replaces a bundle, an empty folder or nothing. Got {path}, which holds "
+            f"something else (no {_MANIFEST}): name another place, or move it away"
+        )
+
+
+def _foreign(path: Path, error: Exception) -> BundleError:
+    why = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    return BundleError(f"{path}'s manifest is not what Buckler writes ({why}): build it anew")
 
 
 def _checked(path: Path, name: str, want: str) -> bytes:

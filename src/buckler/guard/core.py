@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from buckler.data import Dataset
 from buckler.defenses import apply
 from buckler.errors import UsageError
 from buckler.guard.keys import content_keys
@@ -46,6 +47,19 @@ class Guard:
                 "a guard needs one weight and one temperature a member, and at least one member. "
                 f"Got {len(self.members)}, {len(self.weights)}, {len(self.temperatures)}"
             )
+
+    @staticmethod
+    def article(
+        data: Dataset,
+        members: Sequence[nn.Module],
+        *,
+        confidence: float = 0.85,
+        anomaly: float = 0.3,
+    ) -> "Guard":
+        """The article's guard, with its own settings: see `buckler.guard.build.article`."""
+        from buckler.guard.build import article  # it builds guards, so it stands above this file
+
+        return article(data, members, confidence=confidence, anomaly=anomaly)
 
     @property
     def random(self) -> bool:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from buckler.stats import Threshold, conformal_p, conformal_threshold
 
-_KNOTS = 12
+_KNOTS = 6
+_ABOVE = 3  # rows above the last knot, so that no slope hangs on a single one
 
 
 class Rule(Protocol):
@@ -28,7 +29,7 @@ class Calibrated:
     """One combined score, conformally calibrated.
 
     Each raw score passes a strictly increasing, piecewise linear map to about −log p of held-out
-    clean rows, with a linear tail beyond the last of them: no step lies on an attacker's path.
+    clean rows, with a linear tail beyond the last knot: no step lies on an attacker's path.
     The combined score is their mean (Fisher's combination). P-values are look-ups for people.
 
     Arrays: knots (d, m) raw scores, levels (m,) the values there, separate (d, n) sorted scores
@@ -97,12 +98,13 @@ class Thresholds:
 
 
 def _knots(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Raw scores (d, n) at which the map takes the levels −log p, p = 1 − 1/(n + 1) … 1/(n + 1).
+    """Raw scores (d, n) at which the map takes the levels −log p, from p = n/(n + 1) down to where
+    three rows lie above.
 
     Knots that fall together are spread by a hair, so that the map stays strictly increasing.
     """
     n = scores.shape[1]
-    levels = np.linspace(-np.log(n / (n + 1)), np.log(n + 1), _KNOTS)
+    levels = np.linspace(-np.log(n / (n + 1)), np.log((n + 1) / _ABOVE), _KNOTS)
     quantiles = np.clip(1 - np.exp(-levels), 0, 1)
     knots = np.quantile(scores, quantiles, axis=1).T
     hair = 1e-6 * (1 + np.abs(knots).max(1, keepdims=True)) * np.arange(_KNOTS)

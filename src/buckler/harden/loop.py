@@ -42,7 +42,8 @@ def harden(
 
     With `checkpoint`, the run's state is written there after every epoch and an interrupted run of
     the same recipe, seed and data goes on from it, to the same result: every draw is keyed by
-    (seed, epoch, row), none by what happened before.
+    (seed, epoch, row), or for the net's own layers (dropout) by (seed, epoch); none by what
+    happened before, and the caller's random state stays.
 
     Raises: DataError for no rows or rows of one class; KeyboardInterrupt passes through, and the
         checkpoint of the last whole epoch stays.
@@ -59,7 +60,9 @@ def harden(
         run.resume(checkpoint, mark)
     while run.epoch < recipe.epochs:
         started = time.perf_counter()
-        loss = _epoch(run, x, y, recipe, seed)
+        with torch.random.fork_rng(devices=[]):  # for dropout and its like
+            torch.manual_seed(draws.derive(seed, "torch", run.epoch))
+            loss = _epoch(run, x, y, recipe, seed)
         run.epoch += 1
         row: HistoryRow = {"epoch": run.epoch, "loss": loss}
         if run.epoch % recipe.validate_every == 0 or run.epoch == recipe.epochs:
@@ -78,7 +81,9 @@ def _epoch(run: Run, x: Tensor, y: Tensor, recipe: Recipe, seed: int) -> float:
     """One pass over the rows in a fresh order; returns the mean loss."""
     run.model.train()
     order = draws.permutation(draws.derive(seed, "order"), run.epoch, len(x))
-    batches = order.split(recipe.batch_size)
+    batches = list(order.split(recipe.batch_size))
+    if len(batches) > 1 and len(batches[-1]) == 1:  # batch norm has no variance of one row
+        batches[-2:] = [torch.cat(batches[-2:])]
     total = 0.0
     for index, rows in enumerate(batches):
         at = (run.epoch + index / len(batches)) / recipe.epochs

@@ -65,17 +65,21 @@ class Mixed:
         half = len(x) // 2
         clean, attacked = x[:half], x[half:]
         threat = LpBall(self.threat.norm, self.threat.eps * warm, self.threat.box)
+        modes = [(part, part.training) for part in model.modules()]
         model.eval()  # batch statistics must not move while the attack looks for its point
-        attacked = perturb(
-            model,
-            attacked,
-            y[half:],
-            threat,
-            steps=self.steps,
-            step_size=self.step_size,
-            seed=seed,
-            rows=rows[half:],
-        )
-        model.train()
+        try:
+            attacked = perturb(
+                model,
+                attacked,
+                y[half:],
+                threat,
+                steps=self.steps,
+                step_size=self.step_size,
+                seed=seed,
+                rows=rows[half:],
+            )
+        finally:
+            for part, training in modes:  # not model.train(): a part frozen in eval stays there
+                part.training = training
         logits = model(torch.cat([clean, attacked]))
         return functional.cross_entropy(logits, y, label_smoothing=self.smoothing)
