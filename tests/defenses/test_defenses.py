@@ -293,3 +293,10 @@ def test_impossible_defences_are_refused(make, sentence: str) -> None:
 def test_a_name_tells_the_whole_number(sigma: float) -> None:
     """A manifest holds the name alone: what it leads back to must be the same transform."""
     assert defense(GaussianNoise(sigma).name) == GaussianNoise(sigma)
+
+
+@pytest.mark.parametrize("name", ["jpeg75", "noise0.05"])
+def test_transforms_of_pixels_refuse_another_box(name: str) -> None:
+    x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 255
+    with pytest.raises(UsageError, match=rf"'{name}' is for pixels in \[0, 1\]"):
+        check_transform(defense(name), x, (0.0, 255.0))

@@ -15,7 +15,7 @@ from PIL import Image
 from buckler import files
 from buckler.assess.pictures import load_examples
 from buckler.cli import show
-from buckler.cli.config import Config, DataSection, HardenSection, ModelSection
+from buckler.cli.config import AssessSection, Config, DataSection, ModelSection
 from buckler.cli.project import Project
 from buckler.cli.run import run_chain
 from buckler.cli.steps_model import seeds_summary
@@ -52,7 +52,7 @@ def demo_config(output: Path) -> Config:
     return Config(
         model=ModelSection(factory="buckler.models.nets:digits_cnn", train=True),
         data=DataSection(source="digits"),
-        harden=HardenSection(epochs=50),
+        assess=AssessSection(steps=40, queries=250),  # four minutes on two cores
         output=output,
     )
 

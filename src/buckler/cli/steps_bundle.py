@@ -158,7 +158,7 @@ def _curve(
     project: Project, target: Target, x: torch.Tensor, y: torch.Tensor, rows: torch.Tensor
 ) -> Json:
     """The guard at each eps of the curve, gradients only: fewer attacks than the headline's."""
-    attack = PGD(steps=40, step_size=0.25, loss="selective", decay=True, restarts=2)
+    attack = PGD(steps=40, step_size=0.25, loss="selective", decay=True)
     threats = [project.threat_at(eps) for eps in project.config.threat.curve]
     return {"points": [assess(target, x, y, t, (attack,), rows=rows).to_dict() for t in threats]}
 

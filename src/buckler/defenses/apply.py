@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from buckler.defenses.jpeg import JPEG
+from buckler.defenses.noise import GaussianNoise
 from buckler.errors import UsageError
 from buckler.inputs import straight_through
 from buckler.protocols import Defense
@@ -19,6 +21,11 @@ def apply(defense: Defense, x: Tensor, keys: Tensor | None = None) -> Tensor:
 
 def check_transform(defense: Defense, x: Tensor, box: tuple[float, float]) -> None:
     """Raises: UsageError naming the transform if it changes shape, dtype or range of x (n, ...)."""
+    if box != (0.0, 1.0) and isinstance(defense, (JPEG, GaussianNoise)):
+        raise UsageError(
+            f"the transform {defense.name!r} is for pixels in [0, 1]. Got the box {box}: leave it "
+            "out, or scale the inputs"
+        )
     keys = torch.arange(len(x))
     out = defense(x, keys)
     if out.shape != x.shape:

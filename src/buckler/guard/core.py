@@ -109,8 +109,9 @@ class Guard:
         return view
 
     def classifier(self) -> Classifier:
-        """x → log-probabilities (n, k) of the answer, detectors left out."""
-        return lambda x: self.features(x, self._keys(x, self.secret)).log_probs[0]
+        """x → log-probabilities (n, k) of the answer; detectors and their views left out."""
+        bare = replace(self, views=())
+        return lambda x: bare.features(x, self._keys(x, self.secret)).log_probs[0]
 
     def with_identity(self, digest: str, secret: bytes) -> "Guard":
         return replace(self, digest=digest, secret=secret)
