@@ -168,6 +168,12 @@ def test_the_article_guard_is_the_articles(baseline):
     assert baseline.rule.limits == pytest.approx((-math.log(0.8 / 0.2), 0.3))
 
 
+def test_guard_article_is_the_same_guard(baseline, dataset, trained):
+    same = Guard.article(dataset, [trained, trained], confidence=0.8)
+    x = dataset["test"].x[:20]
+    assert same.judge(x) == baseline.judge(x)
+
+
 def test_article_flags_by_confidence_under_its_threshold(baseline, dataset):
     verdicts = baseline.judge(many(dataset))
     for verdict in verdicts:
