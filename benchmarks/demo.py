@@ -35,7 +35,8 @@ def main() -> None:
     splits = [measure(seed, quick) for seed in range(1 if quick else 3)]
     rows = [row for split in splits for row in split["systems"]]
     command = "python -m benchmarks.demo" + (" --quick" if quick else "")
-    path = write_results("demo", command, rows, bars(splits), table(splits), quick)
+    text = f"{table(splits)}\n\n{rulings(splits)}"
+    path = write_results("demo", command, rows, bars(splits), text, quick)
     print(f"wrote {path}")
 
 
@@ -76,7 +77,7 @@ def measure(seed: int, quick: bool) -> Json:
         "systems": systems,
         "clean": seeds_summary(project, SEEDS),
         "pixel": one_pixel(project),
-        "passed": ruling["passed"],
+        "ruling": ruling,
     }
 
 
@@ -167,6 +168,20 @@ def table(splits: list[Json]) -> str:
             cells.append(", ".join(f"{100 * value:.1f} %" for value in more))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def rulings(splits: list[Json]) -> str:
+    """What the deployment check says of our guard on each split, and why not where it does not."""
+    sentences = []
+    for split, facts in enumerate(splits):
+        unmet = [item for item in facts["ruling"]["items"] if not item["met"]]
+        why = [
+            f"{i['name']}: bad end {i['bad_end']:.3f}, asked {i['op']} {i['bar']:g}" for i in unmet
+        ]
+        why += facts["ruling"]["struck"]
+        says = "passed" if facts["ruling"]["passed"] else f"not passed ({'; '.join(why)})"
+        sentences.append(f"split {split} {says}")
+    return f"Deployment check: {', '.join(sentences)}."
 
 
 def percent(rate: Json) -> str:
