@@ -92,7 +92,7 @@ def test_check_returns_what_came() -> None:
 def test_values_at_the_walls_are_inside(box: tuple[float, float], dtype: torch.dtype) -> None:
     """0.1 in float32 is more than 0.1 in Python: the box is compared in the input's own dtype."""
     x = torch.tensor([[-1e9, 1e9]], dtype=dtype).clamp(*box)
-    InputSpec((2,), ("a", "b"), box).check(x)
+    assert InputSpec((2,), ("a", "b"), box).check(x) is x
 
 
 @pytest.mark.parametrize(
@@ -321,7 +321,7 @@ def test_damaged_files_give_an_answer_or_one_sentence(whole: bytes) -> None:
                 x = both.decode(bytes(content))
             except DataError:
                 continue
-            COLOUR.check(x)
+            assert COLOUR.check(x).shape == (1, 3, 9, 12)
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,6 @@ def assess(
     rows = torch.arange(len(x)) if rows is None else rows
     before, accepted_before = target.answer(x)
     count = _Count(target, x, y, threat, rows, seed)
-    static = source is not None
     attacked = source or target
     right = before == y
     if not bool(right.any()):
@@ -115,16 +114,14 @@ def assess(
             "labels follow the order of its classes?"
         )
     results = []
-    for index, attack in enumerate(suite):
-        if progress is not None:
-            progress(index, len(suite))
+    for attack in suite:
         given = (right if each else right & ~count.broken).nonzero()[:, 0]
         results.append(_attack(attack, attacked, count, given, seed))
-    if progress is not None:
-        progress(len(suite), len(suite))
+        if progress is not None:
+            progress(len(results), len(suite))
     return Assessment(
         target=target.name,
-        knowledge="static" if static else "adaptive",
+        knowledge="adaptive" if source is None else "static",
         threat=threat.to_dict(),
         suite=tuple(results),
         ledger=count.ledger(before, accepted_before),

@@ -61,7 +61,7 @@ def harden(
     while run.epoch < recipe.epochs:
         started = time.perf_counter()
         with torch.random.fork_rng(devices=[]):  # for dropout and its like
-            torch.manual_seed(draws.derive(seed, "torch", run.epoch))
+            torch.default_generator.manual_seed(draws.derive(seed, "torch", run.epoch))
             loss = _epoch(run, x, y, recipe, seed)
         run.epoch += 1
         row: HistoryRow = {"epoch": run.epoch, "loss": loss}

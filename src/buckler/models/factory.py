@@ -46,7 +46,7 @@ def build_module(name: str, seed: int = 0, folder: Path | None = None) -> nn.Mod
     """
     build = build_factory(name, folder)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         try:
             module = build()
         except (Exception, SystemExit) as error:  # the function is the user's too
