@@ -11,6 +11,7 @@ from buckler.defenses import apply
 from buckler.errors import UsageError
 from buckler.guard.keys import content_keys
 from buckler.guard.rule import Rule
+from buckler.guard.temperature import mean_log_probs
 from buckler.inputs import InputSpec
 from buckler.models import TorchClassifier
 from buckler.protocols import Classifier, Defense, Detector, Features
@@ -137,13 +138,11 @@ class Guard:
         views = torch.stack([base, *(apply(view, x, keys) for view in self.views)])
         rows = views.flatten(0, 1)
         outputs = [member.with_embedding(rows) for member in self.members]
-        scaled = [z / t for (z, _), t in zip(outputs, self.temperatures, strict=True)]
-        logits = torch.stack(scaled).unflatten(1, views.shape[:2])
+        logits = torch.stack([z for z, _ in outputs]).unflatten(1, views.shape[:2])
+        mean = mean_log_probs(tuple(logits), self.temperatures, self.weights)
         embedding = outputs[0][1]
         embed = None if embedding is None else embedding[None, : len(x)]
-        weights = torch.tensor(self.weights, dtype=logits.dtype, device=logits.device)
-        weighted = logits.log_softmax(-1) + weights.log()[:, None, None, None]
-        return Features(views, logits, embed, weighted.logsumexp(0))
+        return Features(views, logits, embed, mean)
 
     def _keys(self, x: Tensor, secret: bytes) -> Tensor | None:
         return content_keys(secret, self.spec.snap(x.detach())) if self.random else None

@@ -1,12 +1,15 @@
 """Which members answer, and with what weight: chosen on the select split, under attack."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from buckler.attacks import PGD
+from buckler.guard.temperature import fit_temperature, mean_log_probs
 from buckler.harden.validate import RobustValidation, Validation
 from buckler.protocols import Classifier, Progress, Threat
 
@@ -31,9 +34,13 @@ def choose_weights(
     progress: Progress | None = None,
 ) -> tuple[Mixture, list[Mixture]]:
     """The mixture with the highest robust accuracy among those whose clean accuracy is at most
-    `allowed_loss` under the best; ties go to fewer members. One member alone may win.
+    `allowed_loss` under the best; within one standard error of it, the one of fewest members
+    (Breiman et al. 1984's rule). One member alone may win.
 
-    Each candidate is attacked as one model, through the mean. Returns the choice and all of them.
+    Each candidate is attacked as one model, through the mean, and by points made for each member
+    alone: the log of a mean hides the gradient of a sure member behind a flat one.
+
+    Returns the choice and all of them.
     """
     grid = [
         tuple(part / _STEPS for part in parts)
@@ -41,23 +48,37 @@ def choose_weights(
         if sum(parts) == _STEPS
     ]
     validate = RobustValidation(x, y, threat, steps=20)
+    temperatures = [fit_temperature(member, x, y) for member in members]
+    climb = PGD(steps=20, step_size=0.25, loss="margin", stop=False)
+    shown = [climb(member, x, y, threat) for member in members]
     tried = []
     for done, weights in enumerate(grid):
-        tried.append(Mixture(weights, validate(_mean(members, weights))))
+        mean = _mean(members, temperatures, weights)
+        tried.append(Mixture(weights, _worst(validate(mean), mean, x, y, shown)))
         if progress is not None:
             progress(done + 1, len(grid))
     floor = max(mixture.found.clean for mixture in tried) - allowed_loss
     fit = [mixture for mixture in tried if mixture.found.clean >= floor]
-    best = max(fit, key=lambda m: (m.found.robust, m.found.clean, m.weights.count(0.0)))
+    top = max(mixture.found.robust for mixture in fit)
+    error = math.sqrt(top * (1 - top) / max(len(x), 1))
+    near = [mixture for mixture in fit if mixture.found.robust >= top - error]
+    best = max(near, key=lambda m: (m.weights.count(0.0), m.found.robust, m.found.clean))
     return best, tried
 
 
-def _mean(members: Sequence[nn.Module], weights: Sequence[float]) -> Classifier:
-    """The weighted mean probability, in logs."""
-    used = [(m, w) for m, w in zip(members, weights, strict=True) if w > 0]
+def _worst(
+    found: Validation, mean: Classifier, x: Tensor, y: Tensor, shown: Sequence[Tensor]
+) -> Validation:
+    """The lower of the robust accuracies: against the mean's own attack, and against `shown`."""
+    with torch.no_grad():
+        held = torch.stack([mean(points).argmax(1) == y for points in (x, *shown)]).all(0)
+    return Validation(found.clean, min(found.robust, float(held.float().mean())))
 
-    def model(x: Tensor) -> Tensor:
-        parts = [member(x).log_softmax(1) + torch.tensor(w).log() for member, w in used]
-        return torch.stack(parts).logsumexp(0)
 
-    return model
+def _mean(
+    members: Sequence[nn.Module], temperatures: Sequence[float], weights: Sequence[float]
+) -> Classifier:
+    """The answer a guard of these members gives."""
+    used = [i for i, weight in enumerate(weights) if weight > 0]
+    warm, shares = [temperatures[i] for i in used], [weights[i] for i in used]
+    return lambda x: mean_log_probs([members[i](x) for i in used], warm, shares)
