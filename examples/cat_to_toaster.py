@@ -23,6 +23,7 @@ from buckler.attacks.engine import gradient, logits_of
 from buckler.attacks.perturb import perturb
 from buckler.files import write_bytes
 from buckler.inputs import InputSpec
+from buckler.losses import margin
 from buckler.models import TorchClassifier
 from buckler.protocols import Classifier
 from buckler.threats import Goal, LpBall, PixelBudget
@@ -131,7 +132,7 @@ def few_pixels(
     point, best, since = x, None, 0
     free = torch.ones_like(x[:, :1], dtype=torch.bool)
     while since < patience:
-        grad, logits = gradient(model, point, lambda z: goal.objective(z, y))
+        grad, logits = gradient(model, point, y, goal, margin)
         if bool(goal.objective(logits, y) > 0):
             best, since = point, 0
             changed = int(PixelBudget(1).distance(x, point))

@@ -56,10 +56,26 @@ def test_gradients_are_finite_and_the_losses_rise_with_a_win(name: str, goal: Go
     grad = torch.autograd.grad(loss.sum(), logits)[0]
     assert bool(torch.isfinite(grad).all())
     assert bool((grad != 0).any(1).all())
-    if name != "dlr":
+    if name not in ("dlr", "probability"):
         allowed = goal.allowed(y, 5)
         assert bool((grad[allowed] >= 0).all())
         assert bool((grad[~allowed] <= 0).all())
+
+
+def test_the_targeted_dlr_is_the_papers_formula() -> None:
+    logits = torch.tensor([[5.0, 3.0, 1.0, -1.0, 4.0]], dtype=torch.float64)
+    loss = LOSSES["dlr"](logits, torch.tensor([0]), Goal("targeted", 2))
+    assert float(loss) == pytest.approx((1.0 - 5.0) / (5.0 - (3.0 + 1.0) / 2))
+    with pytest.raises(UsageError, match=r"at least 4 classes with a target\. Got 3"):
+        LOSSES["dlr"](logits[:, :3], torch.tensor([0]), Goal("targeted", 2))
+
+
+def test_pair_is_about_two_classes_and_probability_about_probabilities() -> None:
+    logits, y = torch.tensor([[2.0, 1.0, 9.0]]), torch.tensor([0])
+    assert float(LOSSES["pair"](logits, y, Goal("targeted", 1))) == -1.0
+    assert float(LOSSES["pair"](logits, y, Goal())) == 7.0
+    p = logits.softmax(1)[0]
+    assert float(LOSSES["probability"](logits, y, Goal())) == pytest.approx(float(p[2] - p[0]))
 
 
 @pytest.mark.parametrize("name", ["margin", "dlr"])

@@ -77,6 +77,12 @@ def test_exit_codes() -> None:
 
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
     codes = {kind.__name__: kind.exit_code for kind in kinds if kind is not errors.BucklerError}
-    assert codes == {"UsageError": 2, "DataError": 3, "BundleError": 3, "PolicyError": 1}
+    assert codes == {
+        "UsageError": 2,
+        "BudgetError": 2,
+        "DataError": 3,
+        "BundleError": 3,
+        "PolicyError": 1,
+    }
     assert issubclass(errors.UsageError, ValueError)
     assert issubclass(errors.DataError, ValueError)

@@ -6,6 +6,7 @@ Public names are resolved when first used, so that a gateway never loads attack 
 from importlib import import_module
 
 _HOME = {
+    "APGD": "attacks",
     "EOT": "attacks",
     "FGSM": "attacks",
     "PGD": "attacks",
@@ -27,8 +28,17 @@ _HOME = {
     "load_bundle": "guard",
     "write_bundle": "guard",
     "InputSpec": "inputs",
+    "Counted": "models",
+    "Endpoint": "models",
     "EstimatorClassifier": "models",
+    "KerasClassifier": "models",
+    "LightGBMClassifier": "models",
+    "OnnxClassifier": "models",
+    "RemoteClassifier": "models",
     "TorchClassifier": "models",
+    "XGBoostClassifier": "models",
+    "open_model": "models",
+    "tuned": "models",
     "Goal": "threats",
     "LpBall": "threats",
     "PixelBudget": "threats",

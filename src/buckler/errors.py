@@ -2,6 +2,7 @@
 
 BucklerError
 ├── UsageError   a call, flag or setting that cannot work       (also a ValueError)  exit code 2
+│   └── BudgetError  a call that would pass the queries allowed                     exit code 2
 ├── DataError    inputs or labels that are not what they claim  (also a ValueError)  exit code 3
 ├── BundleError  a bundle that is broken, foreign or altered                         exit code 3
 └── PolicyError  refused by the operator's own policy                                exit code 1
@@ -18,6 +19,10 @@ class UsageError(BucklerError, ValueError):
     """A call, flag or setting that cannot work."""
 
     exit_code = 2
+
+
+class BudgetError(UsageError):
+    """A call that would pass the number of queries that was allowed."""
 
 
 class DataError(BucklerError, ValueError):

@@ -5,14 +5,14 @@ import pytest
 import torch
 from sklearn.ensemble import RandomForestClassifier
 
-from buckler.attacks import FGSM, PGD, OnePixel, Square, suites
+from buckler.attacks import APGD, FGSM, PGD, OnePixel, Square, suites
 from buckler.attacks.engine import ActiveSet, checked, gradient, logits_of
 from buckler.errors import UsageError
 from buckler.models import EstimatorClassifier
 from buckler.testing import check_attack
 from buckler.threats import Goal, LpBall, PixelBudget
 
-LINF, L2, PIXEL = LpBall("linf", 0.1), LpBall("l2", 0.4), PixelBudget(1)
+LINF, L2, L1, PIXEL = LpBall("linf", 0.1), LpBall("l2", 0.4), LpBall("l1", 1.0), PixelBudget(1)
 EACH = Goal("targeted", torch.tensor([0, 1, 2, 0, 1, 2, 0]))
 GREY, COLOUR, PLANE, LINE = (1, 5, 6), (3, 4, 7), (6, 5), (24,)
 POOL = torch.linspace(0, 1, 6 * 30).reshape(6, *GREY)
@@ -34,6 +34,19 @@ CONTRACT = [  # a new attack joins by one line
     (PGD(steps=6), LpBall("linf", 0.1, (0.0, 0.5)), GREY),
     (PGD(steps=6), LpBall("l2", 0.3, (0.0, 255.0)), GREY),
     (PGD(steps=1, step_size=1.0), LINF, GREY),
+    (PGD(steps=6, restarts=2), L1, COLOUR),
+    (PGD(steps=6, momentum=1.0, loss="probability"), LINF, GREY),
+    (PGD(steps=6, step_size=0.5, restarts=2), PixelBudget(3), COLOUR),
+    (FGSM(start="ball", step_size=1.25), LINF, GREY),
+    (FGSM(start="noise"), LINF, COLOUR),
+    (FGSM(), L1, GREY),
+    (APGD(steps=12), LINF, GREY),
+    (APGD(steps=12, loss="dlr", restarts=2), L2, COLOUR),
+    (APGD(steps=12, loss="dlr", targets=2), LpBall("linf", 0.05), PLANE),
+    (APGD(steps=12, loss="margin", targets=9), LpBall("l2", 0.2, goal=Goal("guarded")), GREY),
+    (APGD(steps=12, loss="ce"), LpBall("linf", 0.1, goal=EACH), LINE),
+    (APGD(steps=12, targets=2, loss="dlr", widen=True), L1, COLOUR),
+    (APGD(steps=30, restarts=2), LpBall("l1", 3.0, (-1.0, 1.0)), LINE),
     (Square(queries=40), LINF, GREY),
     (Square(queries=40), LpBall("linf", 0.1, goal=EACH), COLOUR),
     (Square(queries=40), LpBall("linf", 0.3, (-1.0, 2.0)), PLANE),
@@ -94,8 +107,9 @@ def test_lengths_must_agree(attack, threat, labels: int, rows: int) -> None:
 @pytest.mark.parametrize(
     ("attack", "threat", "sentence"),
     [
-        (FGSM(), PIXEL, "FGSM needs an L-infinity or L2 ball. Got 1 pixel"),
-        (PGD(), PIXEL, "PGD needs an L-infinity or L2 ball. Got 1 pixel"),
+        (FGSM(), PIXEL, "FGSM needs an L-infinity, L2 or L1 ball. Got 1 pixel"),
+        (APGD(), PIXEL, "APGD needs an L-infinity, L2 or L1 ball. Got 1 pixel"),
+        (APGD(widen=True), L2, r"widen is for an L1 ball. Got l2 eps 0\.4"),
         (Square(), L2, r"Square needs an L-infinity ball\. Got l2 eps 0\.4"),
         (Square(), PIXEL, "Square needs an L-infinity ball. Got 1 pixel"),
         (OnePixel(), LINF, r"OnePixel needs a PixelBudget\. Got linf eps 0\.1"),
@@ -113,8 +127,20 @@ def test_a_threat_of_another_kind_is_refused(attack, threat, sentence: str) -> N
         (lambda: PGD(restarts=0), r"restarts >= 1.*restarts=0"),
         (lambda: PGD(step_size=0.0), r"step_size > 0 \(a fraction of eps\).*step_size=0\.0"),
         (lambda: PGD(step_size=float("nan")), "step_size=nan"),
-        (lambda: PGD(loss="mse"), r"loss must be one of ce, margin, dlr, selective\. Got 'mse'"),
-        (lambda: FGSM(loss="mse"), r"loss must be one of ce, margin, dlr, selective\. Got 'mse'"),
+        (
+            lambda: PGD(loss="mse"),
+            r"loss must be one of ce, margin, dlr, pair, probability, selective\. Got 'mse'",
+        ),
+        (lambda: PGD(momentum=-1.0), r"momentum must be >= 0\. Got -1\.0"),
+        (lambda: FGSM(start="y"), "start must be x, ball or noise. Got 'y'"),
+        (lambda: FGSM(step_size=0), "step_size must be > 0"),
+        (lambda: APGD(steps=0), r"steps >= 1, restarts >= 1, .*Got steps=0"),
+        (lambda: APGD(rho=2.0), r"0 < rho <= 1\. .*rho=2\.0"),
+        (lambda: APGD(loss="mse"), "loss must be one of"),
+        (
+            lambda: FGSM(loss="mse"),
+            r"loss must be one of ce, margin, dlr, pair, probability, selective\. Got 'mse'",
+        ),
         (lambda: Square(queries=0), r"queries >= 1 and 0 < p <= 1\. Got queries=0, p=0\.8"),
         (lambda: Square(p=0.0), r"Got queries=1000, p=0\.0"),
         (lambda: Square(p=1.1), r"Got queries=1000, p=1\.1"),
@@ -164,7 +190,9 @@ def test_a_gradient_that_is_no_number_is_refused() -> None:
 
 def test_gradient_leaves_the_graph_and_gives_its_logits() -> None:
     x = torch.rand(4, 3, requires_grad=True)
-    grad, logits = gradient(lambda z: z**2, x, lambda z: z[:, 0])
+    grad, logits = gradient(
+        lambda z: z**2, x, torch.zeros(4).long(), Goal(), lambda z, y, goal: z[:, 0]
+    )
     assert torch.equal(logits, (x**2).detach())
     assert torch.equal(grad[:, 0], 2 * x[:, 0].detach())
     assert not grad.requires_grad
@@ -174,7 +202,13 @@ def test_gradient_leaves_the_graph_and_gives_its_logits() -> None:
 
 def test_gradient_works_where_gradients_are_off() -> None:
     with torch.no_grad():
-        grad, _ = gradient(lambda z: z**2, torch.ones(1, 3), lambda z: z.sum(1))
+        grad, _ = gradient(
+            lambda z: z**2,
+            torch.ones(1, 3),
+            torch.tensor([0]),
+            Goal(),
+            lambda z, y, goal: z.sum(1),
+        )
     assert torch.equal(grad, 2 * torch.ones(1, 3))
 
 
@@ -197,7 +231,7 @@ def test_active_set_drops_won_rows_and_keeps_the_best_points() -> None:
     active.judge(torch.tensor([[0.7], [0.8]]), worse_and_better)
     assert active.best.flatten().tolist() == pytest.approx([0.1, 0.2, 0.8])
     assert active.best_objective.tolist() == [-1.0, 1.0, -2.0]
-    active.reopen(x, y, threat, torch.tensor([10, 11, 12]))
+    active.reopen()
     assert active.rows.tolist() == [10, 12]
 
 

@@ -51,7 +51,7 @@ def test_l2_projection_against_bisection(d: int, box: tuple[float, float]) -> No
 
 
 @pytest.mark.parametrize("seed", range(12))
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_projection_against_a_general_optimiser(norm: str, seed: int) -> None:
     """scipy's SLSQP knows nothing of the closed form."""
     x = points(1, (4,), (0.0, 1.0), seed)[0].double().numpy()
@@ -60,6 +60,10 @@ def test_projection_against_a_general_optimiser(norm: str, seed: int) -> None:
     if norm == "l2":
         limits = {"type": "ineq", "fun": lambda p: eps**2 - ((p - x) ** 2).sum()}
         bounds = [(0, 1)] * 4
+    elif norm == "l1":  # |p − x| as two smooth halves is more than SLSQP needs: signs are known
+        side = np.sign(z - x)
+        limits = {"type": "ineq", "fun": lambda p: eps - (side * (p - x)).sum()}
+        bounds = [(v, 1) if up > 0 else (0, v) for v, up in zip(x, side, strict=True)]
     else:
         limits = ()
         bounds = [(max(0, v - eps), min(1, v + eps)) for v in x]
@@ -76,7 +80,7 @@ def test_projection_against_a_general_optimiser(norm: str, seed: int) -> None:
     np.testing.assert_allclose(got.numpy(), solved.x, atol=2e-6)
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 @pytest.mark.parametrize("shape", [(6,), (3, 4), (2, 3, 4)])
 def test_no_random_feasible_point_is_nearer(norm: str, shape: tuple[int, ...]) -> None:
     threat = LpBall(norm, 0.4)
@@ -91,7 +95,7 @@ def test_no_random_feasible_point_is_nearer(norm: str, shape: tuple[int, ...]) -
         assert bool((best <= (q - z).flatten(1).norm(dim=1) + 1e-6).all())
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 @pytest.mark.parametrize("box", BOXES)
 @pytest.mark.parametrize("share", [0.0003, 0.1, 0.9])
 @pytest.mark.parametrize("shape", [(1,), (3072,)])
@@ -108,7 +112,7 @@ def test_projected_and_random_points_are_inside(
         assert candidates.dtype == x.dtype
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_points_inside_stay_and_projecting_twice_changes_nothing(norm: str) -> None:
     threat = LpBall(norm, 0.3)
     x = points(30, (3, 5), threat.box, 0).double()
@@ -119,14 +123,14 @@ def test_points_inside_stay_and_projecting_twice_changes_nothing(norm: str) -> N
     assert torch.equal(threat.project(x, x), x)
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_huge_inputs_keep_the_promise(norm: str) -> None:
     threat = LpBall(norm, 0.5)
     x = points(2, (150_528,), threat.box, 0)
     assert bool(threat.contains(x, threat.project(x, moved(x, 3.0, 1))).all())
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_contains_is_strict(norm: str) -> None:
     threat = LpBall(norm, 0.1)
     x = torch.full((1, 4), 0.5)
@@ -150,7 +154,7 @@ def test_distance() -> None:
     assert LpBall("l2", 1, (-9, 9)).distance(x, x_adv).tolist() == [5.0]
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_eps_may_be_one_a_row(norm: str) -> None:
     eps = torch.tensor([0.01, 0.1, 0.5])
     threat = LpBall(norm, eps)
@@ -184,7 +188,7 @@ def test_take_of_no_rows(box: tuple[float, float]) -> None:
     assert none.random_point(empty, 0, torch.arange(0), 0).shape == (0, 4)
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 @pytest.mark.parametrize("d", [1, 2, 50])
 def test_random_points_fill_the_ball(norm: str, d: int) -> None:
     """The share within half the radius is 2^−d; 4 standard errors: once in 15,000 seeds."""
@@ -199,7 +203,7 @@ def test_random_points_fill_the_ball(norm: str, d: int) -> None:
     assert float((p - x).mean(0).abs().max()) < 0.01
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_random_points_are_keyed_by_seed_row_and_step(norm: str) -> None:
     threat = LpBall(norm, 0.2)
     x, rows = points(8, (3, 4), threat.box, 0), torch.arange(8)
@@ -224,6 +228,15 @@ def test_steepest_has_norm_one_however_small_the_gradient(
     torch.testing.assert_close(length, torch.ones(2))
 
 
+def test_an_l1_step_is_shared_by_the_steepest_twentieth() -> None:
+    grad = draws.normal(0, torch.arange(5), 0, (40,))
+    step = LpBall("l1", 1.0).steepest(grad)
+    torch.testing.assert_close(step.abs().sum(1), torch.ones(5))
+    assert (step != 0).sum(1).tolist() == [2] * 5
+    top = grad.abs().topk(2, dim=1).values.mean(1)
+    torch.testing.assert_close((step * grad).sum(1), top)
+
+
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_steepest_rises_most(norm: str) -> None:
     grad = draws.normal(0, torch.arange(5), 0, (8,))
@@ -234,7 +247,7 @@ def test_steepest_rises_most(norm: str) -> None:
     assert threat.steepest(torch.zeros(2, 8)).abs().max() == 0
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_unbounded_covers_the_box(norm: str) -> None:
     threat = LpBall(norm, 0.1, (-1.0, 2.0)).unbounded(torch.zeros(2, 3, 4))
     low, high = torch.full((1, 3, 4), -1.0), torch.full((1, 3, 4), 2.0)
@@ -245,7 +258,7 @@ def test_unbounded_covers_the_box(norm: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("l1", 0.1), r"norm must be 'linf' or 'l2'\. Got 'l1'"),
+        (("l3", 0.1), r"norm must be one of linf, l2, l1\. Got 'l3'"),
         (("linf", 8.0), r"Got 8 with box \(0, 1\): did you mean 8/255\?"),
         (("linf", 8), r"did you mean 8/255\?"),
         (("linf", torch.tensor([0.1, 4.0])), r"Got 4 with box \(0, 1\): did you mean 4/255\?"),

@@ -120,11 +120,7 @@ class _Run:
         worst = 0.0
         for loss in (cross_entropy, margin):
             try:
-                grad, _ = gradient(
-                    self.target.view,
-                    self.x,
-                    lambda z, f=loss: f(z, self.y, self.threat.goal),  # type: ignore[misc]
-                )
+                grad, _ = gradient(self.target.view, self.x, self.y, self.threat.goal, loss)
             except UsageError:
                 return Sign(name, -1.0, limit, "fail", meaning)
             worst = max(worst, float((grad.flatten(1) == 0).all(1).float().mean()))

@@ -1,18 +1,36 @@
 """What all attacks lean on: honest gradients, and the set of rows that are not won yet."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from buckler.errors import UsageError
+from buckler.losses import Loss
 from buckler.protocols import Classifier, Threat
+from buckler.threats import Goal
+
+_VALUES = 1 << 16  # input values in one pass on a CPU: more of them leave its cache
+_ROWS = 128  # but never fewer rows
+_LARGE = 32  # times as much on an accelerator
+
+
+def parts(x: Tensor) -> Iterator[slice]:
+    """The rows of x in parts that one pass of a model takes at a time."""
+    size = x[0].numel() if len(x) else 1
+    rows = max(_ROWS, _VALUES // max(1, size) // _ROWS * _ROWS)
+    rows *= 1 if x.device.type == "cpu" else _LARGE
+    for start in range(0, len(x), rows):
+        yield slice(start, min(start + rows, len(x)))
 
 
 def logits_of(model: Classifier, x: Tensor) -> Tensor:
     """The model's logits, (n, k), without a graph."""
     with torch.no_grad():
-        return checked(model(x), x)
+        if not len(x):
+            return checked(model(x), x)
+        found = [checked(model(x[part]), x[part]) for part in parts(x)]
+    return found[0] if len(found) == 1 else torch.cat(found)
 
 
 def checked(logits: Tensor, x: Tensor) -> Tensor:
@@ -31,15 +49,24 @@ def checked(logits: Tensor, x: Tensor) -> Tensor:
 
 
 def gradient(
-    model: Classifier, x: Tensor, loss: Callable[[Tensor], Tensor]
+    model: Classifier, x: Tensor, y: Tensor, goal: Goal, loss: Loss
 ) -> tuple[Tensor, Tensor]:
     """d loss/d x for each row, and the logits it was taken at.
 
-    Args:
-        loss: logits (n, k) → (n,).
-
-    Raises: UsageError if no gradient reaches x.
+    Raises: UsageError if no gradient reaches x, or it is no number.
     """
+    found = [
+        _gradient(model, x[part], y[part], goal.take(part), loss)
+        for part in (parts(x) if len(x) else [slice(0, 0)])
+    ]
+    if len(found) == 1:
+        return found[0]
+    return torch.cat([grad for grad, _ in found]), torch.cat([logits for _, logits in found])
+
+
+def _gradient(
+    model: Classifier, x: Tensor, y: Tensor, goal: Goal, loss: Loss
+) -> tuple[Tensor, Tensor]:
     x = x.detach().requires_grad_(True)
     with torch.enable_grad():
         logits = checked(model(x), x)
@@ -48,8 +75,8 @@ def gradient(
                 "this attack needs gradients, and none reaches the input of this model: "
                 "use a black-box attack (Square, OnePixel), or give the model's own torch module"
             )
-        grad = torch.autograd.grad(loss(logits).sum(), x)[0]
-    if not bool(torch.isfinite(grad).all()):
+        grad = torch.autograd.grad(loss(logits, y, goal).sum(), x)[0]
+    if grad.numel() and not all(map(torch.isfinite, torch.aminmax(grad))):
         raise UsageError(
             "the model's gradient is NaN or infinite: an attack that steps along it tells nothing. "
             "Mend the model, or use a black-box attack (Square, OnePixel)"
@@ -61,7 +88,7 @@ class ActiveSet:
     """The rows still to be won, and the best point seen of every row.
 
     Won rows leave: `x`, `y`, `threat` and `rows` are those of the active rows, sliced together.
-    `best` and `best_objective` are of all rows.
+    `index` says where each active row stands among all; `best` and `best_objective` are of all.
     """
 
     def __init__(self, x: Tensor, y: Tensor, threat: Threat, rows: Tensor | None) -> None:
@@ -71,9 +98,10 @@ class ActiveSet:
                 f"x, y and rows must have one entry a row. Got {len(x)}, {len(y)}, {len(rows)}"
             )
         self.x, self.y, self.threat, self.rows = x, y, threat, rows
-        self.best = x.clone()
+        self.best = x.clone(memory_format=torch.contiguous_format)
         self.best_objective = torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
-        self._index = torch.arange(len(x), device=x.device)
+        self.index = torch.arange(len(x), device=x.device)
+        self._all = (x, y, threat, rows)
 
     def __len__(self) -> int:
         return len(self.x)
@@ -84,9 +112,9 @@ class ActiveSet:
         Returns: (active before,) bool, the rows that stay: slice your own state with it.
         """
         objective = self.threat.goal.objective(logits, self.y).to(self.best_objective.dtype)
-        better = objective > self.best_objective[self._index]
-        at = self._index[better]
-        self.best[at] = candidates[better]
+        better = (objective > self.best_objective[self.index]).nonzero()[:, 0]
+        at = self.index[better]
+        self.best.index_copy_(0, at, candidates.index_select(0, better))
         self.best_objective[at] = objective[better]
         stay = (objective <= 0) if drop else torch.ones_like(objective, dtype=torch.bool)
         if not bool(stay.all()):
@@ -98,11 +126,11 @@ class ActiveSet:
         where = stay.nonzero()[:, 0]
         self.x, self.y, self.rows = self.x[where], self.y[where], self.rows[where]
         self.threat = self.threat.take(where)
-        self._index = self._index[where]
+        self.index = self.index[where]
 
-    def reopen(self, x: Tensor, y: Tensor, threat: Threat, rows: Tensor | None) -> None:
-        """Make every row active again that no attack point has won yet."""
+    def reopen(self) -> None:
+        """Make every row active again that no point has won yet: the next restart's rows."""
         lost = (self.best_objective <= 0).nonzero()[:, 0]
-        rows = torch.arange(len(x), device=x.device) if rows is None else rows
+        x, y, threat, rows = self._all
         self.x, self.y, self.rows = x[lost], y[lost], rows[lost]
-        self.threat, self._index = threat.take(lost), lost
+        self.threat, self.index = threat.take(lost), lost

@@ -29,7 +29,7 @@ def perturb(
     """
     x_adv = threat.random_point(x, seed, rows, 0)
     for _ in range(steps):
-        grad, _ = gradient(model, x_adv, lambda z: cross_entropy(z, y, threat.goal))
+        grad, _ = gradient(model, x_adv, y, threat.goal, cross_entropy)
         x_adv = threat.project(
             x, x_adv + step_size * per_row(threat.eps, x) * threat.steepest(grad)
         )

@@ -9,22 +9,26 @@ from buckler.attacks.engine import ActiveSet, gradient, logits_of
 from buckler.errors import UsageError
 from buckler.losses import LOSSES
 from buckler.protocols import Classifier, Threat
-from buckler.threats import LpBall
+from buckler.threats import LpBall, PixelBudget
 from buckler.threats.lp import per_row
 
 
 @dataclass(frozen=True)
 class PGD:
-    """Projected gradient descent in an L∞ or L2 ball (Madry et al. 2018, arXiv:1706.06083).
+    """Projected gradient descent in an L∞, L2 or L1 ball, or a pixel budget (L0).
 
-    Deviations: the best point is kept, every iterate is judged (the last one too), won rows leave
-    the batch, and steps shrink linearly to a tenth over the run where `decay` is set.
+    Madry et al. 2018 (arXiv:1706.06083); L1: Tramèr and Boneh 2019 (arXiv:1904.13000) with the
+    exact projection of Croce and Hein 2021; L0: Croce and Hein 2019 (arXiv:1909.05040); momentum:
+    Dong et al. 2018 (arXiv:1710.06081). Deviations: the best point is kept, every iterate is judged
+    (the last one too), won rows leave the batch, and steps shrink linearly to a tenth over the run
+    where `decay` is set.
 
     Args:
         steps: gradient steps a restart.
-        step_size: fraction of eps.
+        step_size: fraction of eps; for a pixel budget, of the box's width.
         restarts: the first starts at x (at a random point if `random_start`), others at random.
-        loss: "ce", "margin" or "dlr".
+        loss: a name in buckler.losses.LOSSES.
+        momentum: share of the gradients before that is kept (1.0: MI-FGSM), each at L1 norm 1.
         stop: won rows leave at once; False: they climb on, and the point of largest margin returns.
         pool: (m, ...) inputs; then restart r starts from the pool's r-th nearest input that wins,
             projected into the ball: the way round a detector that x itself cannot see.
@@ -36,6 +40,7 @@ class PGD:
     loss: str = "ce"
     random_start: bool = False
     decay: bool = False
+    momentum: float = 0.0
     stop: bool = True
     pool: Tensor | None = field(default=None, repr=False, compare=False)
     name: str = "PGD"
@@ -48,6 +53,8 @@ class PGD:
             )
         if self.loss not in LOSSES:
             raise UsageError(f"loss must be one of {', '.join(LOSSES)}. Got {self.loss!r}")
+        if not self.momentum >= 0:
+            raise UsageError(f"momentum must be >= 0. Got {self.momentum}")
 
     def __call__(
         self,
@@ -59,13 +66,15 @@ class PGD:
         seed: int = 0,
         rows: Tensor | None = None,
     ) -> Tensor:
-        if not isinstance(threat, LpBall):
-            raise UsageError(f"PGD needs an L-infinity or L2 ball. Got {threat}")
+        if not isinstance(threat, LpBall | PixelBudget):
+            raise UsageError(
+                f"PGD needs an L-infinity, L2 or L1 ball or a PixelBudget. Got {threat}"
+            )
         active = ActiveSet(x, y, threat, rows)
         pool = None if self.pool is None else _Pool(model, self.pool.to(x))
         for restart in range(self.restarts):
             if restart:
-                active.reopen(x, y, threat, rows)
+                active.reopen()
             if not len(active):
                 break
             self._climb(model, active, self._start(active, pool, restart, seed))
@@ -79,20 +88,27 @@ class PGD:
         return active.x
 
     def _climb(self, model: Classifier, active: ActiveSet, x_adv: Tensor) -> None:
-        loss = LOSSES[self.loss]
+        loss, velocity = LOSSES[self.loss], torch.zeros_like(x_adv)
         for step in range(self.steps):
-            y, goal = active.y, active.threat.goal
-            grad, logits = gradient(model, x_adv, lambda z, y=y, goal=goal: loss(z, y, goal))  # type: ignore[misc]
+            grad, logits = gradient(model, x_adv, active.y, active.threat.goal, loss)
             stay = active.judge(x_adv, logits, drop=self.stop)
             if not len(active):
                 return
-            x_adv, grad = x_adv[stay], grad[stay]
-            threat = active.threat
-            assert isinstance(threat, LpBall)
+            if len(active) < len(stay):
+                x_adv, grad, velocity = x_adv[stay], grad[stay], velocity[stay]
+            if self.momentum:
+                mean = grad.flatten(1).abs().mean(1).clamp_min(torch.finfo(grad.dtype).tiny)
+                velocity = grad = self.momentum * velocity + grad / per_row(mean, grad)
             size = self.step_size * (1 - 0.9 * step / self.steps if self.decay else 1)
-            move = size * per_row(threat.eps, x_adv) * threat.steepest(grad)
-            x_adv = threat.project(active.x, x_adv + move)
+            x_adv = ascend(active.threat, active.x, x_adv, grad, size)
         active.judge(x_adv, logits_of(model, x_adv), drop=self.stop)
+
+
+def ascend(threat: Threat, x: Tensor, x_adv: Tensor, grad: Tensor, size: float) -> Tensor:
+    """One step of `size` (fraction of the threat's radius) along the steepest way, projected."""
+    move = threat.steepest(grad)
+    radius = threat.eps if isinstance(threat, LpBall) else threat.box[1] - threat.box[0]
+    return threat.project(x, torch.addcmul(x_adv, per_row(radius, x), move, value=size))
 
 
 class _Pool:

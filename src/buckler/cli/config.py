@@ -2,9 +2,16 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from buckler.errors import UsageError
 
@@ -17,12 +24,27 @@ class _Section(BaseModel):
 
 
 class ModelSection(_Section):
-    """The classifier a team already has."""
+    """The classifier a team already has: a torch net (factory), a file, or an endpoint (url)."""
 
-    factory: str
+    factory: str = ""
+    file: str = ""
+    url: str = ""
     weights: Path | None = None
     train: bool = False
     epochs: Count = 40
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if sum(map(bool, (self.factory, self.file, self.url))) != 1:
+            raise ValueError("name exactly one of factory, file and url")
+        if not self.factory and (self.train or self.weights):
+            raise ValueError("train and weights go with a factory alone")
+        return self
+
+    @property
+    def source(self) -> str:
+        """What a person calls it in an error."""
+        return self.factory or self.file or self.url
 
 
 class DataSection(_Section):
@@ -137,14 +159,17 @@ def read_config(path: Path) -> Config:
 
 
 def _resolved(config: Config, folder: Path) -> Config:
-    source, weights = config.data.source, config.model.weights
+    source, weights, file = config.data.source, config.model.weights, config.model.file
     if source != "digits":
         source = str(folder / source)
     return config.model_copy(
         update={
             "data": config.data.model_copy(update={"source": source}),
             "model": config.model.model_copy(
-                update={"weights": folder / weights if weights else None}
+                update={
+                    "weights": folder / weights if weights else None,
+                    "file": str(folder / file) if file else "",
+                }
             ),
             "output": folder / config.output,
         }
@@ -158,6 +183,11 @@ output = "out"                       # where everything is written
 
 [model]
 factory = "mymodel:build"            # module:function that returns an nn.Module: logits, no softmax
+file = ""                            # or a file that is assessed as it is: .onnx, .keras, XGBoost's
+                                     # .json or .ubj, LightGBM's .txt
+url = ""                             # or an endpoint: http://HOST/v2/models/NAME, or http://HOST of
+                                     # a Buckler gateway; its key, if any, comes from the variable
+                                     # BUCKLER_ENDPOINT_AUTHORIZATION. Name one of the three.
 # weights = "weights.safetensors"    # loaded into it (.safetensors, or a .pt of plain tensors)
 train = false                        # true: the factory's net is untrained, train it first
 epochs = 40                          # of that training

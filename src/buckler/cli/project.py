@@ -17,15 +17,17 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from buckler import data, files
-from buckler.cli.config import Config, read_config
+from buckler.cli.config import Config, ModelSection, read_config
 from buckler.defenses import check_transform, defense
 from buckler.errors import DataError, UsageError
 from buckler.guard.bundle import versions
-from buckler.models import build_module
+from buckler.models import build_module, open_model
+from buckler.protocols import Classifier
 from buckler.stats import clopper_pearson_lower
 from buckler.threats import LpBall
 
 _SMALL = 2_000_000  # weights
+_ANSWERS = 8  # rows whose answers tell one file or endpoint from another
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,8 @@ class Project:
                 f"certify: with n = {certify.n} and alpha = {certify.alpha:g} every row would "
                 "abstain: take more draws, or a larger alpha"
             )
-        values = sum(parameter.numel() for parameter in project.fresh_net().parameters())
-        if values < _SMALL:
+        net = project.fresh_net() if config.model.factory else project.classifier()
+        if not isinstance(net, nn.Module) or sum(p.numel() for p in net.parameters()) < _SMALL:
             torch.set_num_threads(1)  # a second thread waits more than it works
         return project
 
@@ -116,13 +118,36 @@ class Project:
             )
 
     def fresh_net(self, seed: int = 0) -> nn.Module:
-        """What the factory returns; one that answers with an object gives its logits."""
+        """What the factory returns; one that answers with an object gives its logits.
+
+        Raises: UsageError for a model that is a file or an endpoint.
+        """
+        if not self.config.model.factory:
+            raise UsageError(
+                f"{self.config.model.source} can be assessed, but not trained or built into a "
+                "bundle: name the factory and weights of a torch net in [model] for that"
+            )
         module = build_module(self.config.model.factory, seed, self.folder)
         module.register_forward_hook(_logits_of_output)
         return module
 
+    def classifier(self) -> Classifier:
+        """The team's classifier to attack: the original, or the file or endpoint as it is."""
+        return self.original() if self.config.model.factory else self._opened
+
+    @cached_property
+    def _opened(self) -> Classifier:
+        section = self.config.model
+        return open_model(section.file or section.url, self.data.spec)
+
+    @cached_property
+    def _answers(self) -> torch.Tensor:
+        """Of a file or an endpoint to a few rows: its weights, as far as they show."""
+        with torch.no_grad():
+            return (1e4 * self._opened(self.data["fit"].x[:_ANSWERS])).round()
+
     def original(self) -> nn.Module:
-        """The team's classifier: the factory's, with its weights or those trained here."""
+        """The team's torch net: the factory's, with its weights or those trained here."""
         module = self.fresh_net()
         section = self.config.model
         weights = self.out / "model" / "weights.safetensors" if section.train else section.weights
@@ -144,12 +169,14 @@ class Project:
             "step": step,
             "config": [section.model_dump(mode="json") for section in sections],
             "factory": self.config.model.factory,
-            "source": _source(self.config.model.factory),
+            "source": _source(self.config.model),
             "data": self.data.digest(),
             "versions": versions(),
         }
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-        if model:
+        if model and not self.config.model.factory:
+            digest.update(self._answers.contiguous().numpy().tobytes())
+        elif model:
             for tensor in self.original().state_dict().values():
                 digest.update(tensor.contiguous().numpy().tobytes())
         return digest.hexdigest()
@@ -159,10 +186,11 @@ def _logits_of_output(_: nn.Module, __: object, output: object) -> object:
     return getattr(output, "logits", output)
 
 
-def _source(factory: str) -> str:
-    """sha256 of the file the factory's module was read from."""
-    path = getattr(sys.modules.get(factory.partition(":")[0]), "__file__", None)
-    return files.sha256(Path(path)) if path else ""
+def _source(section: ModelSection) -> str:
+    """sha256 of the file the factory's module was read from, or of the model's own; or its URL."""
+    module = sys.modules.get(section.factory.partition(":")[0])
+    path = section.file or getattr(module, "__file__", None)
+    return files.sha256(Path(path)) if path else section.url
 
 
 def is_done(folder: Path, inputs: str) -> bool:

@@ -26,6 +26,7 @@ def run(config: ConfigOption = CONFIG) -> None:
 
 def run_chain(project: Project, command: str) -> Ruling:
     """Every step in order; each is skipped if its output is of the same inputs."""
+    project.fresh_net()  # a file or an endpoint cannot be hardened: said before an hour is spent
     split = ", ".join(f"{name} {len(part)}" for name, part in project.data.splits.items())
     show.step("the data")
     show.line(f"{project.data.name}: {split} rows; {project.data.duplicates} duplicates dropped")

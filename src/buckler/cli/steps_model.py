@@ -7,10 +7,11 @@ import torch
 from torch import nn
 
 from buckler import files
-from buckler.assess import Assessment, assess, of_model
+from buckler.assess import Assessment, assess
 from buckler.assess.pictures import save_examples
 from buckler.attacks import suites
 from buckler.cli import show
+from buckler.cli.original import original_suite, original_target
 from buckler.cli.project import Project, is_done, mark_done, save_weights
 from buckler.harden import RECIPES, Hardened, RobustValidation, harden
 from buckler.models import check_classifier
@@ -60,8 +61,8 @@ def assess_original(project: Project) -> dict[str, Any]:
         show.line(f"{folder} is of these inputs already: skipped")
         return files.read_json(folder / "undefended.json")
     x, y, rows = project.data["test"].sample(config.assess.rows, config.assess.seed)
-    target = of_model(project.original(), project.data.spec, x)
-    suite = suites.quick(config.assess.queries, config.threat.norm)
+    target = original_target(project, x)
+    suite = original_suite(project, x)
     found: list[Assessment] = []
     threats = [project.threat_at(eps) for eps in config.threat.curve]
     for threat in threats:
@@ -99,7 +100,7 @@ def assess_original(project: Project) -> dict[str, Any]:
 def _one_pixel(
     project: Project, *, target_x: torch.Tensor, target_y: torch.Tensor, rows: torch.Tensor
 ) -> Assessment:
-    target = of_model(project.original(), project.data.spec, target_x)
+    target = original_target(project, target_x)
     threat = PixelBudget(1, project.data.spec.box)
     with show.bar("assess one pixel") as progress:
         return assess(

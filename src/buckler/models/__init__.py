@@ -1,13 +1,32 @@
 """Adapters that turn what people have into a Classifier."""
 
+from buckler.models.boosting import LightGBMClassifier, XGBoostClassifier
+from buckler.models.counted import Counted
+from buckler.models.endpoint import Endpoint
 from buckler.models.estimator import EstimatorClassifier
 from buckler.models.factory import build_factory, build_module
+from buckler.models.files import open_model
+from buckler.models.keras import KerasClassifier
 from buckler.models.module import TorchClassifier, check_classifier
+from buckler.models.onnx import OnnxClassifier
+from buckler.models.probe import differentiable
+from buckler.models.remote import RemoteClassifier
+from buckler.models.tuned import tuned
 
 __all__ = [
+    "Counted",
+    "Endpoint",
     "EstimatorClassifier",
+    "KerasClassifier",
+    "LightGBMClassifier",
+    "OnnxClassifier",
+    "RemoteClassifier",
     "TorchClassifier",
+    "XGBoostClassifier",
     "build_factory",
     "build_module",
     "check_classifier",
+    "differentiable",
+    "open_model",
+    "tuned",
 ]

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from buckler.errors import UsageError
-
-_FLOOR = 1e-12  # forests give exact zeros; their log must stay a number
+from buckler.models.scores import log_probabilities
 
 
 class Estimator(Protocol):
@@ -38,5 +37,4 @@ class EstimatorClassifier:
         rows = x.detach().flatten(1).cpu().numpy()
         if not len(rows):
             return x.new_zeros(0, len(self.estimator.classes_))  # type: ignore[attr-defined]
-        probs = np.asarray(self.estimator.predict_proba(rows), dtype=np.float64)
-        return torch.from_numpy(np.log(np.clip(probs, _FLOOR, None))).to(x)
+        return torch.from_numpy(log_probabilities(self.estimator.predict_proba(rows))).to(x)

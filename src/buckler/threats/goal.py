@@ -50,12 +50,24 @@ class Goal:
 
     def objective(self, logits: Tensor, y: Tensor) -> Tensor:
         """(n,) best allowed logit − best other logit: > 0 exactly where the attacker has won."""
+        if self.kind in ("untargeted", "targeted"):  # one class against the rest, the usual case
+            one = y if self.target is None else torch.as_tensor(self.target, device=y.device)
+            return self._one_against_rest(logits, one.expand(len(y))[:, None])
         allowed = self.allowed(y, logits.shape[1])
         best_allowed = logits.masked_fill(~allowed, -torch.inf).amax(1)
         best_other = logits.masked_fill(allowed, -torch.inf).amax(1)
         return best_allowed - best_other
 
-    def take(self, idx: Tensor) -> Self:
+    def _one_against_rest(self, logits: Tensor, one: Tensor) -> Tensor:
+        if bool(((one < 0) | (one >= logits.shape[1])).any()):
+            name = "y" if self.target is None else "target"
+            got = sorted(set(one.flatten().tolist()))[:10]
+            raise UsageError(f"{name} must be a class, 0 to {logits.shape[1] - 1}. Got {got}")
+        own = logits.gather(1, one)[:, 0]
+        rest = logits.scatter(1, one, -torch.inf).amax(1)
+        return own - rest if self.kind == "targeted" else rest - own
+
+    def take(self, idx: Tensor | slice) -> Self:
         """The goal of some of the rows."""
         if isinstance(self.target, Tensor) and self.target.ndim == 1:
             return type(self)(self.kind, self.target[idx])

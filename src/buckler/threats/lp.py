@@ -1,7 +1,7 @@
-"""Every input within an L∞ or L2 distance of the clean one, and inside the box."""
+"""Every input within an L∞, L2 or L1 distance of the clean one, and inside the box."""
 
 from dataclasses import dataclass, field, replace
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 import torch
 from torch import Tensor
@@ -9,9 +9,11 @@ from torch import Tensor
 from buckler import draws
 from buckler.errors import UsageError
 from buckler.threats.goal import Goal
+from buckler.threats.projections import l1_size, l2_size
 
-Norm = Literal["linf", "l2"]
+Norm = Literal["linf", "l2", "l1"]
 _ROUNDING = 1e-5  # of eps: what float32 arithmetic may add to a distance
+_SPARSE = 0.05  # share of the values that one L1 step moves (SLIDE, arXiv:1904.13000)
 
 
 def per_row(value: float | Tensor, x: Tensor) -> Tensor:
@@ -25,7 +27,7 @@ class LpBall:
     """The attacker may move each input by at most eps in the norm, inside the box.
 
     Args:
-        norm: "linf" or "l2".
+        norm: "linf", "l2" or "l1".
         eps: radius in input units, 8/255 for pixels in [0, 1]; one number or a tensor (n,).
         box: the allowed range of every input value.
         goal: which answers count as a win.
@@ -37,8 +39,8 @@ class LpBall:
     goal: Goal = field(default_factory=Goal)
 
     def __post_init__(self) -> None:
-        if self.norm not in ("linf", "l2"):
-            raise UsageError(f"norm must be 'linf' or 'l2'. Got {self.norm!r}")
+        if self.norm not in get_args(Norm):
+            raise UsageError(f"norm must be one of {', '.join(get_args(Norm))}. Got {self.norm!r}")
         low, high = self.box
         if not low < high:
             raise UsageError(f"box must be (low, high) with low < high. Got {self.box}")
@@ -62,7 +64,7 @@ class LpBall:
         delta = (x_adv - x).flatten(1)
         if self.norm == "linf":
             return delta.abs().amax(1)
-        length: Tensor = torch.linalg.vector_norm(delta, dim=1)
+        length: Tensor = torch.linalg.vector_norm(delta, ord=1 if self.norm == "l1" else 2, dim=1)
         return length
 
     def contains(self, x: Tensor, x_adv: Tensor) -> Tensor:
@@ -71,7 +73,9 @@ class LpBall:
         flat = x_adv.flatten(1)
         inside = (torch.isfinite(flat) & (flat >= low) & (flat <= high)).all(1)
         eps = torch.as_tensor(self.eps, dtype=x.dtype, device=x.device)
-        last_bits = 2 * torch.finfo(x.dtype).eps * x.flatten(1).abs().amax(1)  # of x + delta
+        sizes = x.flatten(1).abs()  # x + delta is rounded to its last bits, in L1 value by value
+        sizes = (sizes * (flat != x.flatten(1))).sum(1) if self.norm == "l1" else sizes.amax(1)
+        last_bits = 2 * torch.finfo(x.dtype).eps * sizes
         return inside & (self.distance(x, x_adv) <= eps * (1 + _ROUNDING) + last_bits + 1e-7)
 
     def project(self, x: Tensor, x_adv: Tensor) -> Tensor:
@@ -80,12 +84,25 @@ class LpBall:
         eps = per_row(self.eps, x)
         if self.norm == "linf":
             return torch.minimum(torch.maximum(x_adv, x - eps), x + eps).clamp(low, high)
-        return _project_l2(x, x_adv, eps, low, high)
+        delta = (x_adv - x).flatten(1)
+        start, size = x.flatten(1), delta.abs()
+        room = torch.where(delta > 0, high - start, start - low).clamp_min(0)
+        allowed = (l2_size if self.norm == "l2" else l1_size)(size, room, eps.flatten(1).expand(len(x), 1))
+        return (start + allowed.copysign(delta)).clamp(low, high).reshape(x.shape)
 
     def steepest(self, grad: Tensor) -> Tensor:
-        """The direction of norm 1 along which a linear function with this gradient rises most."""
+        """The direction of norm 1 along which a linear function with this gradient rises most.
+
+        For L1 that is one value, which soon meets the box: the steepest 20th share the step.
+        """
         if self.norm == "linf":
             return grad.sign()
+        if self.norm == "l1":
+            flat = grad.flatten(1)
+            count = max(1, round(_SPARSE * flat.shape[1]))
+            top = flat.abs().topk(count, dim=1).indices
+            step = torch.zeros_like(flat).scatter(1, top, flat.gather(1, top).sign() / count)
+            return step.reshape(grad.shape)
         # Scaled first: the squares of a saturated loss's gradient underflow.
         tiny = torch.finfo(grad.dtype).tiny
         grad = grad / per_row(grad.flatten(1).abs().amax(1), grad).clamp_min(tiny)
@@ -97,6 +114,8 @@ class LpBall:
         shape = tuple(x.shape[1:])
         if self.norm == "linf":
             delta = 2 * draws.uniform(seed, rows, step, shape).to(x.dtype) - 1
+        elif self.norm == "l1":
+            delta = _l1_point(x, seed, rows, step)
         else:
             delta = self.steepest(draws.normal(seed, rows, step, shape).to(x.dtype))
             u = draws.uniform(draws.derive(seed, "radius"), rows, step, (1,)).to(x.dtype)
@@ -114,38 +133,19 @@ class LpBall:
     def unbounded(self, x: Tensor) -> Self:
         """The same threat with a ball that covers the whole box."""
         low, high = self.box
-        width = high - low
         size = x[0].numel() if len(x) else 1
-        return replace(self, eps=width if self.norm == "linf" else width * size**0.5)
+        corner = {"linf": 1.0, "l2": size**0.5, "l1": float(size)}[self.norm]
+        return replace(self, eps=corner * (high - low))
 
     def to_dict(self) -> dict[str, object]:
         eps = self.eps.tolist() if isinstance(self.eps, Tensor) else self.eps
         return {"kind": "lp", "norm": self.norm, "eps": eps, "goal": self.goal.kind}
 
 
-def _project_l2(x: Tensor, x_adv: Tensor, eps: Tensor, low: float, high: float) -> Tensor:
-    """argmin |z − x_adv| over |z − x| ≤ eps and low ≤ z ≤ high, for x inside the box.
-
-    By the KKT conditions z = clip(x + s·delta) with one s in [0, 1] per row; |z − x|² grows with s
-    and is quadratic between the points where a value reaches the box, so s follows from one sort.
-    """
-    delta = (x_adv - x).flatten(1)
-    start = x.flatten(1)
-    room = torch.where(delta > 0, high - start, start - low).clamp_min(0)
-    size = delta.abs()
-    at_wall = torch.where(size > 0, room / size.clamp_min(1e-30), torch.inf)  # the s that meets it
-    order = at_wall.argsort(1)
-    wall = at_wall.gather(1, order)
-    room2 = room.gather(1, order).square()
-    size2 = size.gather(1, order).square()
-    # With the first i values at the wall: |z − x|² = fixed[i] + s² · free[i].
-    zero = torch.zeros_like(size2[:, :1])
-    fixed = torch.cat([zero, room2.cumsum(1)[:, :-1]], 1)
-    free = size2.flip(1).cumsum(1).flip(1)
-    radius2 = eps.flatten(1).square()
-    reached = fixed + wall.square() * free >= radius2
-    first = torch.where(reached.any(1), reached.int().argmax(1), size.shape[1] - 1)[:, None]
-    left = (radius2 - fixed.gather(1, first)).clamp_min(0)
-    s = (left / free.gather(1, first).clamp_min(1e-30)).sqrt()
-    s = torch.where(reached.any(1, keepdim=True), s, torch.ones_like(s)).clamp(0, 1)
-    return (start + s * delta).clamp(low, high).reshape(x.shape)
+def _l1_point(x: Tensor, seed: int, rows: Tensor, step: int) -> Tensor:
+    """Uniform in the L1 ball of radius 1: exponential gaps between sorted uniforms, with signs."""
+    size = x[0].numel() if len(x) else 1
+    u = draws.uniform(draws.derive(seed, "gaps"), rows, step, (size + 1,)).to(x.dtype)
+    gaps = -torch.log1p(-u)
+    signs = torch.where(draws.uniform(seed, rows, step, (size,)) < 0.5, -1.0, 1.0).to(x.dtype)
+    return (signs * gaps[:, :size] / gaps.sum(1, keepdim=True)).reshape(x.shape)

@@ -1,0 +1,129 @@
+"""XGBoost and LightGBM from their own files: margins as logits, for black-box attacks."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from buckler.errors import UsageError
+from buckler.inputs import InputSpec
+from buckler.models.scores import two_columns
+
+_INSTALL = 'need their library: pip install -e ".[tabular]" in Buckler\'s folder'
+_HEADER_LINES = 50  # of a LightGBM file, far before its first tree
+
+
+class XGBoostClassifier:
+    """Margins of a booster saved as .json or .ubj, one thread; gives no gradient.
+
+    A binary objective's margin is the log-odds of class 1 and becomes two columns. A booster that
+    was stopped early answers with its best iteration, as its scikit-learn face does.
+
+    Raises: UsageError for a file that cannot be read, or of no classifier that fits `spec`.
+    """
+
+    def __init__(self, path: Path | str, spec: InputSpec) -> None:
+        try:
+            import xgboost
+        except ImportError:
+            raise UsageError(f"XGBoost files {_INSTALL}") from None
+        _must_exist(Path(path))
+        self._booster = xgboost.Booster()
+        try:
+            self._booster.load_model(path)
+        except (xgboost.core.XGBoostError, ValueError) as error:
+            first = str(error).strip().partition("\n")[0]
+            raise UsageError(f"{path} cannot be read as an XGBoost file: {first}") from None
+        self._booster.set_param({"nthread": 1})
+        facts = json.loads(self._booster.save_config())["learner"]
+        objective = str(facts["objective"]["name"])
+        classes = int(facts["learner_model_param"]["num_class"])
+        if objective.startswith("binary:"):
+            classes = 2
+        _must_fit(Path(path), objective, classes, self._booster.num_features(), spec)
+        best = self._booster.attr("best_iteration")
+        self._trees = (0, 0) if best is None else (0, int(best) + 1)
+        self._classes = classes
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if not len(x):
+            return x.new_zeros(0, self._classes)
+        rows = x.detach().flatten(1).cpu().numpy().astype(np.float32)
+        margins = self._booster.inplace_predict(
+            rows, iteration_range=self._trees, predict_type="margin"
+        )
+        return _logits(margins, x)
+
+
+class LightGBMClassifier:
+    """Raw scores of a booster saved as .txt, one thread; gives no gradient.
+
+    A binary objective's raw score times its sigmoid parameter is the log-odds of class 1 and
+    becomes two columns.
+
+    Raises: UsageError for a file that cannot be read, or of no classifier that fits `spec`.
+    """
+
+    def __init__(self, path: Path | str, spec: InputSpec) -> None:
+        try:
+            import lightgbm
+        except ImportError:
+            raise UsageError(f"LightGBM files {_INSTALL}") from None
+        _must_exist(Path(path))
+        facts = _header(Path(path))
+        try:
+            self._booster: Any = lightgbm.Booster(model_file=str(path))
+        except lightgbm.basic.LightGBMError as error:
+            raise UsageError(f"{path} cannot be read as a LightGBM file: {error}") from None
+        objective, *parameters = facts.get("objective", "none").split()
+        classes = 2 if objective == "binary" else int(facts["num_class"])
+        _must_fit(Path(path), objective, classes, self._booster.num_feature(), spec)
+        given = dict(each.partition(":")[::2] for each in parameters)
+        self._scale = float(given.get("sigmoid", 1.0)) if classes == 2 else 1.0
+        self._classes = classes
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if not len(x):
+            return x.new_zeros(0, self._classes)
+        rows = x.detach().flatten(1).cpu().numpy()
+        raw = self._booster.predict(rows, raw_score=True, num_threads=1)
+        return _logits(self._scale * np.asarray(raw), x)
+
+
+def _logits(margins: np.ndarray, x: Tensor) -> Tensor:
+    columns = margins if margins.ndim == 2 and margins.shape[1] > 1 else two_columns(margins)
+    return torch.from_numpy(np.asarray(columns, dtype=np.float32)).to(x)
+
+
+def _header(path: Path) -> dict[str, str]:
+    """The settings at the head of a LightGBM file; its library prints its own complaints."""
+    try:
+        with path.open() as stream:
+            lines = [stream.readline().strip() for _ in range(_HEADER_LINES)]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read as a LightGBM file: {error}") from None
+    facts = dict(line.partition("=")[::2] for line in lines)
+    if lines[0] != "tree" or "num_class" not in facts:
+        raise UsageError(f"{path} cannot be read as a LightGBM file: it does not begin as one")
+    return facts
+
+
+def _must_exist(path: Path) -> None:
+    if not path.is_file():
+        raise UsageError(f"the model {path} does not exist: check model.file")
+
+
+def _must_fit(path: Path, objective: str, classes: int, features: int, spec: InputSpec) -> None:
+    """Before the library sees a row: some predict from rows of any length."""
+    if not objective.startswith(("binary", "multi")):
+        raise UsageError(
+            f"{path} must be a classifier, binary or multi-class. Got the objective {objective!r}"
+        )
+    if classes != spec.classes:
+        raise UsageError(f"{path} must know {spec.classes} classes, as the data. Got {classes}")
+    wide = int(np.prod(spec.shape))
+    if features != wide:
+        raise UsageError(f"{path} must take {wide} features a row, as the data. Got {features}")
