@@ -12,11 +12,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+DOCS = sorted((ROOT / "docs").glob("*.md"))
 PYTHON = sys.executable
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.S)
+def blocks(language, text=README):
+    return re.findall(rf"```{language}\n(.*?)```", text, re.S)
 
 
 def named(block):
@@ -57,7 +58,11 @@ def test_a_users_own_model_and_data_go_through_the_whole_chain(tmp_path):
     assert ruling["passed"] == (check.returncode == 0)
 
 
-@pytest.mark.parametrize("code", [block for block in blocks("python") if not named(block)])
+CODE = [block for block in blocks("python") if not named(block)]
+CODE += [block for page in DOCS for block in blocks("python", page.read_text())]
+
+
+@pytest.mark.parametrize("code", CODE)
 def test_code_blocks_run(code, tmp_path):
     done = subprocess.run(
         [PYTHON, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
@@ -72,6 +77,7 @@ def test_the_table_is_the_measured_one():
     assert shown[1].strip() == results.strip(), "run python -m benchmarks.readme"
 
 
-def test_links_lead_somewhere():
-    for link in re.findall(r"\]\((?!http)([^)#]+)", README):
-        assert (ROOT / link).exists(), link
+@pytest.mark.parametrize("page", [ROOT / "README.md", *DOCS], ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
+        assert (page.parent / link).exists(), link

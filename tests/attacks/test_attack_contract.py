@@ -110,8 +110,7 @@ def test_lengths_must_agree(attack, threat, labels: int, rows: int) -> None:
         (FGSM(), PIXEL, "FGSM needs an L-infinity, L2 or L1 ball. Got 1 pixel"),
         (APGD(), PIXEL, "APGD needs an L-infinity, L2 or L1 ball. Got 1 pixel"),
         (APGD(widen=True), L2, r"widen is for an L1 ball. Got l2 eps 0\.4"),
-        (Square(), L2, r"Square needs an L-infinity ball\. Got l2 eps 0\.4"),
-        (Square(), PIXEL, "Square needs an L-infinity ball. Got 1 pixel"),
+        (Square(), PIXEL, "Square needs an L-infinity, L2 or L1 ball. Got 1 pixel"),
         (OnePixel(), LINF, r"OnePixel needs a PixelBudget\. Got linf eps 0\.1"),
     ],
 )
@@ -247,11 +246,39 @@ def test_suites_name_each_attack_once(suite) -> None:
 def test_what_the_suites_hold() -> None:
     assert [attack.name for attack in suites.quick()] == ["FGSM", "PGD", "Square"]
     adaptive = suites.adaptive(POOL, steps=7, restarts=2, queries=9)
-    gradients = ["FGSM", "PGD-selective", "PGD-margin", "PGD-CE", "PGD-pool"]
-    assert [attack.name for attack in adaptive] == [*gradients, "Square"]
-    assert adaptive[4].pool is POOL
-    assert (adaptive[1].steps, adaptive[1].restarts, adaptive[5].queries) == (7, 2, 9)
-    assert [attack.name for attack in suites.adaptive(POOL, norm="l2")] == gradients
-    assert not any(attack.stop for attack in suites.adaptive(POOL, stop=False)[1:5])
+    both = ["PGD-selective", "PGD-orthogonal"]
+    others = ["PGD-margin", "PGD-CE", "PGD-pool", "Square"]
+    assert [attack.name for attack in adaptive] == ["FGSM", *both, *others]
+    plain = suites.adaptive(POOL, guarded=False)
+    assert [attack.name for attack in plain] == ["FGSM", both[0], *others]
+    assert adaptive[5].pool is POOL
+    assert (adaptive[1].steps, adaptive[1].restarts, adaptive[6].queries) == (7, 2, 9)
+    assert not any(a.stop for a in suites.adaptive(POOL, stop=False, guarded=False)[1:5])
     assert not any(attack.stop for attack in suites.static()[1:])
     assert suites.pixels(8, 2)[0] == OnePixel(8, 2)
+
+
+def test_the_standard_suite_is_autoattacks() -> None:
+    ce, t, fab, square = suites.standard()
+    assert (ce.steps, ce.restarts, ce.loss, ce.targets, ce.rho) == (100, 1, "ce", 0, 0.75)
+    assert (t.steps, t.restarts, t.loss, t.targets, t.widen) == (100, 1, "dlr", 9, False)
+    assert (fab.steps, fab.targets, fab.restarts, fab.within) == (100, 9, 1, True)
+    assert (fab.pull, fab.overshoot, fab.back) == (0.1, 1.05, 0.9)
+    assert (square.queries, square.p, square.rescale) == (5000, 0.8, False)
+    sparse = suites.standard("l1")
+    assert (sparse[0].restarts, sparse[0].widen, sparse[1].targets) == (5, True, 5)
+    assert [a.loss for a in suites.rand()] == ["ce", "dlr"]
+
+
+def test_suites_by_name() -> None:
+    for name in suites.NAMES:
+        assert suites.by_name(name)
+    assert suites.by_name("blackbox", queries=77)[0].queries == 77
+    assert [a.name for a in suites.by_name("blackbox", norm="l1")] == ["Square"]
+    assert suites.by_name("blackbox", norm="l0", queries=500) == (OnePixel(100, 4),)
+    with pytest.raises(UsageError, match=r"a suite must be one of quick, .*Got 'slow'"):
+        suites.by_name("slow")
+    with pytest.raises(
+        UsageError, match=r"pixel budget there is the suite 'blackbox'\. Got 'quick'"
+    ):
+        suites.by_name("quick", norm="l0")

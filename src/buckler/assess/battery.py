@@ -84,8 +84,7 @@ def battery(
         hinge = run.broken(PGD(steps=40, step_size=0.25, loss="selective", decay=True))
         signs.append(run.saturation(ce, hinge))
         signs.append(run.beaten("FGSM", FGSM(), ce | hinge, 0.02))
-        if threat.to_dict().get("norm") == "linf":
-            signs.append(run.beaten("Square", Square(queries=queries), ce | hinge, 0.002))
+        signs.append(run.beaten("Square", Square(queries=queries), ce | hinge, 0.002))
         signs.append(run.unbounded())
     return Battery(len(right), tuple(signs))
 

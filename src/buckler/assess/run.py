@@ -11,10 +11,13 @@ from buckler import draws
 from buckler.assess.ledger import Ledger
 from buckler.assess.target import Target
 from buckler.attacks.suites import Suite
+from buckler.attacks.under import threat_of
 from buckler.errors import DataError, UsageError
 from buckler.guard.bundle import versions
-from buckler.protocols import Attack, Classifier, Progress, Threat
+from buckler.models import Counted
+from buckler.protocols import Attack, Progress, Threat
 from buckler.stats import Rate, wilson
+from buckler.threats import LpBall, PixelBudget
 
 SCHEMA = "buckler.assessment/1"
 _VARIANTS = 10
@@ -22,13 +25,17 @@ _VARIANTS = 10
 
 @dataclass(frozen=True)
 class AttackResult:
-    """One attack's own figure: broken / the rows it was given."""
+    """One attack's own figure: broken / the rows it was given.
+
+    forwards, backwards: rows classified, rows whose gradient was taken.
+    """
 
     attack: str
     parameters: str
     broken: int
     given: int
     forwards: int
+    backwards: int
     seconds: float
 
     @property
@@ -132,31 +139,21 @@ def assess(
     )
 
 
-class _Counter:
-    """Counts the rows that pass through a classifier."""
-
-    def __init__(self, model: Classifier) -> None:
-        self.model, self.rows = model, 0
-
-    def __call__(self, x: Tensor) -> Tensor:
-        self.rows += len(x)
-        return self.model(x)
-
-
 def _attack(
     attack: Attack, attacked: Target, count: "_Count", given: Tensor, seed: int
 ) -> AttackResult:
     started = time.perf_counter()
-    counter = _Counter(attacked.view)
+    counter = Counted(attacked.view)
     broken = 0
     if len(given):
         threat = count.threat.take(given).with_goal(attacked.goal)
         candidates = attack(
             counter, count.x[given], count.y[given], threat, seed=seed, rows=count.rows[given]
         )
-        broken = count.take(attack.name, given, candidates)
+        broken = count.take(attack, given, candidates)
     seconds = time.perf_counter() - started
-    return AttackResult(attack.name, repr(attack), broken, len(given), counter.rows, seconds)
+    spent = (counter.forwards, counter.backwards)
+    return AttackResult(attack.name, repr(attack), broken, len(given), *spent, seconds)
 
 
 class _Count:
@@ -175,9 +172,10 @@ class _Count:
     def broken(self) -> Tensor:
         return torch.tensor([name != "" for name in self.broken_by])
 
-    def take(self, name: str, given: Tensor, candidates: Tensor) -> int:
+    def take(self, attack: Attack, given: Tensor, candidates: Tensor) -> int:
         """Judge one attack's candidates for the rows `given`; returns how many it broke."""
-        x, y, threat = self.x[given], self.y[given], self.threat.take(given)
+        x, y, name = self.x[given], self.y[given], attack.name
+        threat = threat_of(attack, self.threat).take(given)
         outside = ~threat.contains(x, candidates)
         if bool(outside.any()):
             raise UsageError(
@@ -187,7 +185,9 @@ class _Count:
         points = candidates.clone()
         won = self._wins(points, y)
         for variant in range(_VARIANTS if self.target.random else 0):
-            other = self._last_bit(x, candidates, threat, variant, given)
+            other = self._last_bit(x, candidates, variant, given)
+            if isinstance(threat, LpBall | PixelBudget):
+                other = threat.project(x, other)
             more = self._wins(other, y) & ~won
             points[more] = other[more]
             won |= more
@@ -230,9 +230,7 @@ class _Count:
         cut = spec.snap(x + torch.trunc((x_adv - x) / step) * step)
         return torch.where(threat.contains(x, rounded).reshape(shape), rounded, cut)
 
-    def _last_bit(
-        self, x: Tensor, x_adv: Tensor, threat: Threat, variant: int, given: Tensor
-    ) -> Tensor:
+    def _last_bit(self, x: Tensor, x_adv: Tensor, variant: int, given: Tensor) -> Tensor:
         """x_adv with one value moved by one level: a new draw for a guard keyed by content."""
         spec = self.target.spec
         low, high = spec.box
@@ -244,4 +242,4 @@ class _Count:
         towards = (x.flatten(1) - flat).gather(1, at)
         sign = torch.where(towards == 0, 1.0, towards.sign())
         moved = flat.scatter(1, at, (flat.gather(1, at) + sign * step).clamp(low, high))
-        return threat.project(x, moved.reshape(x.shape))
+        return moved.reshape(x.shape)

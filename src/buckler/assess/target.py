@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from buckler.attacks import EOT
+from buckler.attacks import Randomised, draws_each_row
 from buckler.guard import Guard
 from buckler.inputs import InputSpec
-from buckler.models import TorchClassifier, check_classifier
+from buckler.models import TorchClassifier, check_classifier, tuned
 from buckler.protocols import Classifier
 from buckler.threats import Goal
 
@@ -44,8 +44,10 @@ def of_model(model: Classifier, spec: InputSpec, x: Tensor, name: str = "undefen
     Raises: UsageError if it is in training mode, or returns probabilities or a wrong shape.
     """
     check_classifier(model, x, spec.classes)
+    view = model
     if isinstance(model, nn.Module):
         model = TorchClassifier(model)  # frozen: no gradient is computed that nobody asks for
+        view = tuned(model, x)
 
     def answer(rows: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
@@ -54,7 +56,8 @@ def of_model(model: Classifier, spec: InputSpec, x: Tensor, name: str = "undefen
 
     with torch.no_grad():
         random = bool(((model(x[:64]) - model(x[:64])).abs() > 1e-4).any())
-    view = EOT((model,) * _DRAWS) if random else model
+    if random:
+        view = Randomised(view, _DRAWS, together=draws_each_row(model, x))
     return Target(name, view, Goal(), answer, spec, random)
 
 

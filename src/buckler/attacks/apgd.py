@@ -95,7 +95,7 @@ class APGD:
         threat = active.threat
         assert isinstance(threat, LpBall)
         if threat.norm != "l1":
-            climb(model, active, goal, loss, _surface_point(active, seed), self.steps, self.rho)
+            climb(model, active, goal, loss, surface_point(active, seed), self.steps, self.rho)
             return
         noise = draws.normal(seed, active.rows, 0, tuple(active.x.shape[1:])).to(active.x)
         x_adv, wide = active.x + noise, math.ceil(0.3 * self.steps) if self.widen else 0
@@ -159,7 +159,7 @@ def best_targets(logits: Tensor, y: Tensor, goal: Goal, count: int) -> Tensor:
     return logits.masked_fill(~allowed, -torch.inf).topk(count, dim=1).indices
 
 
-def _surface_point(active: ActiveSet, seed: int) -> Tensor:
+def surface_point(active: ActiveSet, seed: int) -> Tensor:
     """A random point of the ball's surface, cut by the box."""
     x, threat = active.x, active.threat
     assert isinstance(threat, LpBall)

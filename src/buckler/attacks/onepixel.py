@@ -21,9 +21,9 @@ class OnePixel:
 
     A population of candidate changes a row; a child is the best member's or a random member's gene
     plus a scaled difference of two others, and replaces its parent if it does better. A row stops
-    at its first success. Deviations from the paper: half the children grow from the best member,
-    values start at the ends of the box or uniform, and a place that leaves the image re-enters at
-    the other side.
+    at its first success. Deviations from the paper: x itself is asked first, half the children grow
+    from the best member, values start at the ends of the box or uniform, and a place that leaves
+    the image re-enters at the other side.
 
     Args:
         population: members a row.
@@ -56,6 +56,8 @@ class OnePixel:
         if not isinstance(threat, PixelBudget):
             raise UsageError(f"OnePixel needs a PixelBudget. Got {threat}")
         active = ActiveSet(x, y, threat, rows)
+        if len(active):
+            active.judge(x, logits_of(model, x))
         if not len(active):
             return active.best
         genes = self._first(active, threat.pixels, seed)
@@ -70,6 +72,11 @@ class OnePixel:
             genes = torch.where(better[:, :, None, None], children[stay], genes[stay])
             fitness = torch.where(better, rated[stay], fitness[stay])
         return active.best
+
+    @property
+    def queries(self) -> int:
+        """Forward passes of a row that is never won."""
+        return 1 + self.population * (1 + self.generations)
 
     def _first(self, active: ActiveSet, pixels: int, seed: int) -> Tensor:
         """(n, population, pixels, 1 + channels): a place in [0, 1), then values in [0, 1]."""

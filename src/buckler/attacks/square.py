@@ -1,36 +1,41 @@
-"""Square attack: random search with square patches, from scores alone."""
+"""Square attack: random search with square windows, from scores alone."""
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from buckler import draws
+from buckler.attacks import square_bumps, square_windows
 from buckler.attacks.engine import ActiveSet, logits_of
+from buckler.attacks.square_windows import as_image, share, sides
 from buckler.errors import UsageError
 from buckler.protocols import Classifier, Threat
 from buckler.threats import LpBall
-from buckler.threats.lp import per_row
 
-_HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries
+_AHEAD = 32  # queries whose draws are made at once
 
 
 @dataclass(frozen=True)
 class Square:
-    """Square attack, L∞ (Andriushchenko et al. 2020, arXiv:1912.00049); needs logits only.
+    """Square attack in an L∞, L2 or L1 ball; needs logits only.
 
-    Each row draws its own window and signs. The window covers the share p of the pixels, which is
-    halved along the paper's schedule, scaled to the number of queries. Inputs without height and
-    width are one line of pixels.
+    Andriushchenko et al. 2020 (arXiv:1912.00049); L1: Croce and Hein 2021 (arXiv:2103.01208).
+    AutoAttack's parameters are queries=5000, p=0.8, rescale=False. Deviations: each row draws its
+    own windows, which reach the last row and column and fit images of any shape; x itself is asked
+    first; for L∞ a proposal that would change nothing has its signs turned over; a proposal that
+    does as well is taken.
 
     Args:
-        queries: forward passes a row, the first point included.
+        queries: forward passes a row, x itself included.
         p: share of the pixels in the first windows.
+        rescale: the windows shrink along the paper's schedule for 10,000 queries, scaled to
+            `queries`; False: unscaled, so that fewer queries see its beginning only.
     """
 
     queries: int = 1000
     p: float = 0.8
+    rescale: bool = True
     name: str = "Square"
 
     def __post_init__(self) -> None:
@@ -49,71 +54,77 @@ class Square:
         seed: int = 0,
         rows: Tensor | None = None,
     ) -> Tensor:
-        if not isinstance(threat, LpBall) or threat.norm != "linf":
-            raise UsageError(f"Square needs an L-infinity ball. Got {threat}")
+        if not isinstance(threat, LpBall):
+            raise UsageError(f"Square needs an L-infinity, L2 or L1 ball. Got {threat}")
         active = ActiveSet(x, y, threat, rows)
-        if not len(active):
-            return active.best
-        x_adv = self._stripes(active, seed)
-        objective = torch.full((len(active),), -torch.inf, dtype=x.dtype, device=x.device)
-        candidate = x_adv
-        for query in range(self.queries):
-            logits = logits_of(model, candidate)
-            new = active.threat.goal.objective(logits, active.y).to(objective.dtype)
-            better = new > objective
-            x_adv = torch.where(per_row(better, x_adv).bool(), candidate, x_adv)
-            objective = torch.where(better, new, objective)
-            stay = active.judge(candidate, logits)
-            if not len(active):
-                break
-            x_adv, objective = x_adv[stay], objective[stay]
-            candidate = self._propose(active, x_adv, seed, query)
+        if len(active):
+            active.judge(x, logits_of(model, x))
+        if len(active) and self.queries > 1:
+            self._search(model, active, seed)
         return active.best
 
-    def _stripes(self, active: ActiveSet, seed: int) -> Tensor:
-        """The first point: vertical stripes of ±eps, one sign a column and channel."""
-        image = _as_image(active.x)
-        c, w = image.shape[1], image.shape[3]
-        signs = _signs(draws.uniform(draws.derive(seed, "stripes"), active.rows, 0, (c, 1, w)))
-        delta = signs.to(image) * _eps(active, image)
-        return active.threat.project(active.x, (image + delta).reshape(active.x.shape))
+    def _search(self, model: Classifier, active: ActiveSet, seed: int) -> None:
+        """Keep the better of the point and the point with new windows; row by row, until won."""
+        shape = active.x.shape[1:]
+        image, linf = as_image(tuple(shape)), _ball(active).norm == "linf"
+        propose = square_windows.flips if linf else square_bumps.moves
+        numbers = (2 if linf else 5) + image[0]
+        point = self._start(active, image, seed)
+        objective = _objective(model, active, point)
+        point, objective, _ = _leave(active, point, objective, point[:, :0])
+        for step in range(self.queries - 2):
+            if not len(active):
+                return
+            if step % _AHEAD == 0:
+                ahead = (_AHEAD, numbers)
+                u = draws.uniform(seed, active.rows, step // _AHEAD, ahead).to(point)
+            part = share(self.p, step * (10_000 / self.queries if self.rescale else 1))
+            size = sides(image, part, least=1 if linf else 3)
+            where, new = propose(active.x, point, u[:, step % _AHEAD], size, image, _ball(active))
+            old = point.gather(1, where)
+            point.scatter_(1, where, new)
+            found = _objective(model, active, point)
+            better = found >= objective
+            point.scatter_(1, where, torch.where(better[:, None], new, old))
+            objective = torch.maximum(objective, found)
+            point, objective, u = _leave(active, point, objective, u)
+        _record(active, point, objective, torch.ones_like(objective, dtype=torch.bool))
 
-    def _propose(self, active: ActiveSet, x_adv: Tensor, seed: int, query: int) -> Tensor:
-        """x_adv with one window set to x ± eps, one sign a channel."""
-        image, current = _as_image(active.x), _as_image(x_adv)
-        c, h, w = image.shape[1:]
-        area = self._share(query) * h * w
-        tall = min(h, max(1, round(math.sqrt(area))))
-        wide = min(w, max(1, round(area / tall)))
-        u = draws.uniform(seed, active.rows, query, (2 + c,)).to(image)
-        top = (u[:, 0] * (h - tall + 1)).long()[:, None]
-        left = (u[:, 1] * (w - wide + 1)).long()[:, None]
-        down, across = torch.arange(h, device=u.device), torch.arange(w, device=u.device)
-        in_rows = (down >= top) & (down < top + tall)
-        in_columns = (across >= left) & (across < left + wide)
-        window = (in_rows[:, :, None] & in_columns[:, None, :])[:, None]
-        changed = image + _signs(u[:, 2:])[:, :, None, None] * _eps(active, image)
-        candidate = torch.where(window, changed, current).reshape(x_adv.shape)
-        return active.threat.project(active.x, candidate)
-
-    def _share(self, query: int) -> float:
-        at = query / self.queries * 10_000
-        return float(self.p / 2 ** sum(at > halving for halving in _HALVINGS))
-
-
-def _as_image(x: Tensor) -> Tensor:
-    """(n, c, h, w); (n, h, w) has one channel, other shapes are one line of pixels."""
-    if x.ndim == 4:
-        return x
-    if x.ndim == 3:
-        return x[:, None]
-    return x.flatten(1)[:, None, None, :]
+    def _start(self, active: ActiveSet, image: square_windows.Image, seed: int) -> Tensor:
+        """(n, d): stripes for L∞, bumps side by side for L2 and L1."""
+        threat, (c, _, w) = _ball(active), image
+        if threat.norm != "linf":
+            return square_bumps.tiled(active.x, seed, active.rows, image, threat)
+        u = draws.uniform(draws.derive(seed, "stripes"), active.rows, 0, (c * w,))
+        signs = torch.where(u < 0.5, -1.0, 1.0).to(active.x)
+        return square_windows.stripes(active.x, signs, image, threat)
 
 
-def _eps(active: ActiveSet, image: Tensor) -> Tensor:
+def _objective(model: Classifier, active: ActiveSet, point: Tensor) -> Tensor:
+    logits = logits_of(model, point.reshape(active.x.shape))
+    return active.threat.goal.objective(logits, active.y).to(point.dtype)
+
+
+def _leave(
+    active: ActiveSet, point: Tensor, objective: Tensor, u: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Record the rows that are won and drop them."""
+    won = objective > 0
+    if bool(won.any()):
+        _record(active, point, objective, won)
+        active.keep(~won)
+        point, objective, u = point[~won], objective[~won], u[~won]
+    return point, objective, u
+
+
+def _record(active: ActiveSet, point: Tensor, objective: Tensor, which: Tensor) -> None:
+    """Note the point of these rows where it does better than x."""
+    better = (which & (objective > active.best_objective[active.index])).nonzero()[:, 0]
+    at = active.index[better]
+    active.best[at] = point[better].reshape(-1, *active.x.shape[1:])
+    active.best_objective[at] = objective[better]
+
+
+def _ball(active: ActiveSet) -> LpBall:
     assert isinstance(active.threat, LpBall)
-    return per_row(active.threat.eps, image)
-
-
-def _signs(u: Tensor) -> Tensor:
-    return torch.where(u < 0.5, -1.0, 1.0)
+    return active.threat

@@ -87,8 +87,8 @@ class Project:
     def threat_at(self, eps: float) -> LpBall:
         """The threat at another radius. Raises: UsageError if it could reach the whole box."""
         spec, norm = self.data.spec, self.config.threat.norm
-        most = (spec.box[1] - spec.box[0]) * math.prod(spec.shape) ** 0.5
-        if norm == "l2" and eps > most:
+        most = (spec.box[1] - spec.box[0]) * math.prod(spec.shape) ** (0.5 if norm == "l2" else 1)
+        if norm != "linf" and eps > most:
             raise UsageError(f"eps must be at most {most:.4g}, the box's diagonal. Got {eps:g}")
         return LpBall(norm, eps, spec.box)
 

@@ -25,6 +25,20 @@ def curve_table(value: Json) -> Table:
     return table
 
 
+def suite_table(value: Json, title: str) -> Table:
+    """Each attack on the rows that those before it did not break."""
+    table = Table(title=title)
+    for name in ("attack", "broken", "given", "forwards", "backwards", "seconds"):
+        table.add_column(name, justify="left" if name == "attack" else "right")
+    for result in value["suite"]:
+        spent = (result["forwards"], result["backwards"], f"{result['seconds']:.1f}")
+        table.add_row(*map(str, (result["attack"], result["broken"], result["given"], *spent)))
+    table.add_section()
+    success = value["rates"].get("success")
+    table.add_row("any of them", rate(success) if success else "-", str(value["n"]), "", "", "")
+    return table
+
+
 def comparison_table(value: Json) -> Table:
     """Every system × static, adaptive, unbounded × what it costs on clean inputs."""
     systems = value["systems"]

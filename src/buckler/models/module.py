@@ -23,6 +23,7 @@ class TorchClassifier(nn.Module):
         linears = [part for part in self.module.modules() if isinstance(part, nn.Linear)]
         if linears:
             linears[-1].register_forward_pre_hook(self._remember)
+        self.eval()
 
     def _remember(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self._embed[threading.get_ident()] = inputs[0]

@@ -11,23 +11,29 @@ from buckler.errors import UsageError
 from buckler.threats.goal import Goal
 
 
-def as_grid(x: Tensor) -> Tensor:
+def as_grid(x: Tensor, grouped: bool = True) -> Tensor:
     """x (n, ...) as (n, channels, pixels): what one location holds moves together.
 
-    (n, c, h, w) has h·w pixels of c channels; (n, h, w) and (n, d) have one channel.
+    (n, c, h, w) has h·w pixels of c channels, or c·h·w of one if not grouped; (n, h, w) and (n, d)
+    have one channel.
     """
-    if x.ndim == 4:
+    if x.ndim == 4 and grouped:
         return x.flatten(2)
     return x.flatten(1)[:, None]
 
 
 @dataclass(frozen=True)
 class PixelBudget:
-    """The attacker may set at most `pixels` pixels to any value inside the box (L0)."""
+    """The attacker may set at most `pixels` pixels to any value inside the box (L0).
+
+    grouped: a pixel is a place with all its channels; False: each value counts by itself, as in
+        the literature on L0.
+    """
 
     pixels: int
     box: tuple[float, float] = (0.0, 1.0)
     goal: Goal = field(default_factory=Goal)
+    grouped: bool = True
 
     def __post_init__(self) -> None:
         if self.pixels < 1:
@@ -36,11 +42,15 @@ class PixelBudget:
             raise UsageError(f"box must be (low, high) with low < high. Got {self.box}")
 
     def __str__(self) -> str:
-        return f"{self.pixels} pixel{'s' if self.pixels > 1 else ''}"
+        return f"{self.pixels} {'pixel' if self.grouped else 'value'}{'s' * (self.pixels > 1)}"
+
+    def grid(self, x: Tensor) -> Tensor:
+        """x (n, ...) as (n, channels, pixels), by what this budget counts as one."""
+        return as_grid(x, self.grouped)
 
     def distance(self, x: Tensor, x_adv: Tensor) -> Tensor:
         """(n,) how many pixels differ."""
-        return (as_grid(x_adv) != as_grid(x)).any(1).sum(1).to(x.dtype)
+        return (self.grid(x_adv) != self.grid(x)).any(1).sum(1).to(x.dtype)
 
     def contains(self, x: Tensor, x_adv: Tensor) -> Tensor:
         """(n,) bool: at most `pixels` differ, and all lie inside the box."""
@@ -52,8 +62,8 @@ class PixelBudget:
     def project(self, x: Tensor, x_adv: Tensor) -> Tensor:
         """The nearest point of the budget: the changes that count most stay, the rest is undone."""
         clipped = x_adv.clamp(*self.box)
-        grid, start = as_grid(clipped), as_grid(x)
-        asked = as_grid(x_adv)
+        grid, start = self.grid(clipped), self.grid(x)
+        asked = self.grid(x_adv)
         size = ((asked - start).square() - (asked - grid).square()).sum(1)  # what keeping it gains
         keep = torch.zeros_like(size, dtype=torch.bool)
         keep.scatter_(1, size.topk(min(self.pixels, size.shape[1]), dim=1).indices, True)
@@ -61,7 +71,7 @@ class PixelBudget:
 
     def steepest(self, grad: Tensor) -> Tensor:
         """Full steps at the pixels where a linear function with this gradient rises most."""
-        grid = as_grid(grad)
+        grid = self.grid(grad)
         size = grid.abs().sum(1)
         keep = torch.zeros_like(size, dtype=torch.bool)
         keep.scatter_(1, size.topk(min(self.pixels, size.shape[1]), dim=1).indices, True)
@@ -70,7 +80,7 @@ class PixelBudget:
     def random_point(self, x: Tensor, seed: int, rows: Tensor, step: int) -> Tensor:
         """`pixels` random pixels set to random values inside the box."""
         low, high = self.box
-        grid = as_grid(x)
+        grid = self.grid(x)
         rank = draws.uniform(seed, rows, step, (grid.shape[2],)).to(x.device)
         keep = torch.zeros_like(rank, dtype=torch.bool)
         keep.scatter_(1, rank.topk(min(self.pixels, rank.shape[1]), dim=1).indices, True)
@@ -86,7 +96,8 @@ class PixelBudget:
 
     def unbounded(self, x: Tensor) -> Self:
         """The same threat with every pixel in the budget."""
-        return replace(self, pixels=as_grid(x).shape[2])
+        return replace(self, pixels=self.grid(x).shape[2])
 
     def to_dict(self) -> dict[str, object]:
-        return {"kind": "pixels", "pixels": self.pixels, "goal": self.goal.kind}
+        values = {} if self.grouped else {"grouped": False}
+        return {"kind": "pixels", "pixels": self.pixels, "goal": self.goal.kind, **values}

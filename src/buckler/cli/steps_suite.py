@@ -1,0 +1,45 @@
+"""One named suite against the team's classifier or a bundle's guard."""
+
+from pathlib import Path
+from typing import Any
+
+from buckler import files
+from buckler.assess import Assessment, assess, of_guard
+from buckler.attacks import Under, suites
+from buckler.cli import show
+from buckler.cli.original import original_target
+from buckler.cli.project import Project
+from buckler.cli.steps_bundle import load_guard
+
+Json = dict[str, Any]
+
+
+def assess_suite(project: Project, name: str, bundle: Path | None = None) -> Json:
+    """Attack with the suite `name`; writes out/assessment/NAME.json, or BUNDLE/evidence/NAME.json.
+
+    Suites with threats of their own (physical, unrestricted) leave threat.eps aside.
+
+    Raises: UsageError for an unknown suite, or one that needs gradients the model does not give.
+    """
+    section, norm = project.config.assess, project.config.threat.norm
+    suite = suites.by_name(name, norm=norm, queries=section.queries)
+    x, y, rows = project.data["test"].sample(section.rows, section.seed)
+    if bundle is None:
+        target, folder = original_target(project, x), project.out / "assessment"
+    else:
+        target, folder = of_guard(load_guard(project, bundle)), bundle / "evidence"
+    own = next((attack.threat for attack in suite if isinstance(attack, Under)), None)
+    threat = project.threat if own is None else own
+    with show.bar(f"{name} suite") as progress:
+        found = assess(target, x, y, threat, suite, rows=rows, seed=section.seed, progress=progress)
+    value = {**found.to_dict(), "threats": _threats(suite, found)}
+    files.write_json(folder / f"{name}.json", value)
+    return value
+
+
+def _threats(suite: suites.Suite, found: Assessment) -> Json:
+    """What each attack was allowed."""
+    return {
+        attack.name: attack.threat.to_dict() if isinstance(attack, Under) else found.threat
+        for attack in suite
+    }
