@@ -13,7 +13,7 @@ from buckler.threats import Goal, LpBall
 from tests.attacks.exact_linear import exact_linear, inputs, radius
 
 EACH = Goal("targeted", torch.tensor([0, 1, 2, 0, 1, 2, 0]))
-ANY = LpBall("l2", 1.0)
+ANY, L1 = LpBall("l2", 1.0), LpBall("l1", 1.0)
 
 
 def task(shape=(5, 6), classes=3, n=12):
@@ -215,4 +215,8 @@ def test_wrong_use_is_refused(make, sentence: str) -> None:
         make()
 
 
-L1 = LpBall("l1", 1.0)
+def test_a_graph_of_x_is_not_followed() -> None:
+    """Thousands of queries on one graph would fill the memory."""
+    model, (x, y, _) = exact_linear((5, 6), 3), inputs(3, (5, 6), exact_linear((5, 6), 3))
+    x_adv = HopSkipJump(90)(model, x.requires_grad_(True), y, ANY)
+    assert not x_adv.requires_grad

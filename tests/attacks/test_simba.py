@@ -134,3 +134,10 @@ def test_each_row_has_its_own_order_and_each_direction_once_a_round() -> None:
 def test_wrong_use_is_refused(make, sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         make()
+
+
+def test_a_graph_of_x_is_not_followed() -> None:
+    """Thousands of queries on one graph would fill the memory."""
+    model, (x, y, _) = exact_linear((5, 6), 3), inputs(3, (5, 6), exact_linear((5, 6), 3))
+    x_adv = SimBA(20)(model, x.requires_grad_(True), y, LpBall("l2", 1e-3))
+    assert not x_adv.requires_grad

@@ -227,3 +227,10 @@ def test_where_everything_else_is_worse_x_comes_back(norm: str) -> None:
 def test_other_threats_are_refused() -> None:
     with pytest.raises(UsageError, match=r"an L-infinity, L2 or L1 ball\. Got 1 pixel"):
         Square()(exact_linear((4,), 2), torch.rand(1, 4), torch.tensor([0]), PixelBudget(1))
+
+
+def test_a_graph_of_x_is_not_followed() -> None:
+    """Thousands of queries on one graph would fill the memory."""
+    model, (x, y, _) = exact_linear((5, 6), 3), inputs(3, (5, 6), exact_linear((5, 6), 3))
+    x_adv = Square(20)(model, x.requires_grad_(True), y, LpBall("l2", 1e-3))
+    assert not x_adv.requires_grad

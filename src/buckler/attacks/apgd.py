@@ -76,12 +76,13 @@ class APGD:
         for restart in range(self.restarts):
             for rank in range(max(1, ranked.shape[1])):
                 active.reopen()
-                if not len(active):
-                    return active.best
                 goal = active.threat.goal
                 if ranked.shape[1]:
                     goal = Goal("targeted", ranked[active.index, rank])
-                self._climb(model, active, goal, loss, draws.derive(seed, restart, rank))
+                start = draws.derive(seed, restart, rank)
+                climb_from_noise(
+                    model, active, goal, loss, self.steps, start, rho=self.rho, widen=self.widen
+                )
         return active.best
 
     def _loss(self, classes: int) -> Loss:
@@ -89,19 +90,31 @@ class APGD:
             return LOSSES["pair"]
         return LOSSES[self.loss]
 
-    def _climb(
-        self, model: Classifier, active: ActiveSet, goal: Goal, loss: Loss, seed: int
-    ) -> None:
-        threat = active.threat
-        assert isinstance(threat, LpBall)
-        if threat.norm != "l1":
-            climb(model, active, goal, loss, surface_point(active, seed), self.steps, self.rho)
-            return
-        noise = draws.normal(seed, active.rows, 0, tuple(active.x.shape[1:])).to(active.x)
-        x_adv, wide = active.x + noise, math.ceil(0.3 * self.steps) if self.widen else 0
-        for factor in (3, 2) if wide else ():
-            x_adv = climb_sparse(model, active, goal, loss, x_adv, wide, factor, fresh=factor == 3)
-        climb_sparse(model, active, goal, loss, x_adv, self.steps - 2 * wide, fresh=not wide)
+
+def climb_from_noise(
+    model: Classifier,
+    active: ActiveSet,
+    goal: Goal,
+    loss: Loss,
+    steps: int,
+    seed: int,
+    *,
+    rho: float = 0.75,
+    widen: bool = False,
+) -> None:
+    """One run of APGD on the active rows, each from a random point of its own."""
+    threat = active.threat
+    assert isinstance(threat, LpBall)
+    if not len(active):
+        return
+    if threat.norm != "l1":
+        climb(model, active, goal, loss, _surface_point(active, seed), steps, rho)
+        return
+    noise = draws.normal(seed, active.rows, 0, tuple(active.x.shape[1:])).to(active.x)
+    x_adv, wide = active.x + noise, math.ceil(0.3 * steps) if widen else 0
+    for factor in (3, 2) if wide else ():
+        x_adv = climb_sparse(model, active, goal, loss, x_adv, wide, factor, fresh=factor == 3)
+    climb_sparse(model, active, goal, loss, x_adv, steps - 2 * wide, fresh=not wide)
 
 
 def climb(
@@ -159,7 +172,7 @@ def best_targets(logits: Tensor, y: Tensor, goal: Goal, count: int) -> Tensor:
     return logits.masked_fill(~allowed, -torch.inf).topk(count, dim=1).indices
 
 
-def surface_point(active: ActiveSet, seed: int) -> Tensor:
+def _surface_point(active: ActiveSet, seed: int) -> Tensor:
     """A random point of the ball's surface, cut by the box."""
     x, threat = active.x, active.threat
     assert isinstance(threat, LpBall)

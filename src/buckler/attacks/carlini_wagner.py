@@ -24,13 +24,14 @@ class CW:
 
     Carlini and Wagner 2017 (arXiv:1608.04644). Deviations: the box is kept by clipping, not by
     tanh, in whose flat ends pixels at exactly 0 or 1 (a digit's whole background) hardly move; each
-    row searches its own c and leaves a search when its own loss stalls; lengths are fractions of
-    the box's width; the last iterate is judged too.
+    row searches its own c and leaves a search when its own loss stalls; steps have an L2 length,
+    whatever the input's size, and shrink linearly to a tenth; lengths are fractions of the box's
+    width; the last iterate is judged too.
 
     Args:
         steps: gradient steps a search.
         searches: values of c tried: times ten until the row is won, then halving.
-        step_size: of Adam, of the box's width.
+        step_size: L2 length of Adam's first step, of the box's width.
         first: the first c.
         confidence: by how much the objective must exceed 0 for a point to count as won.
         loss: "margin", or "selective" against a guard.
@@ -38,7 +39,7 @@ class CW:
 
     steps: int = 100
     searches: int = 9
-    step_size: float = 0.01
+    step_size: float = 0.12
     first: float = 1e-3
     confidence: float = 0.0
     loss: str = "margin"
@@ -88,11 +89,12 @@ class CW:
         delta, mean, square = (torch.zeros_like(x_adv) for _ in range(3))  # of the box's width
         last = torch.full_like(c, torch.inf)
         look = max(1, self.steps // _LOOKS)
+        first = self.step_size / delta[0].numel() ** 0.5  # Adam moves every value by as much
         for step in range(self.steps):
             grad, logits = gradient(model, x_adv, near.y, near.threat.goal, loss)
             lack = self.confidence - near.judge(x_adv, logits, self.confidence)
             won_now[near.index] |= lack < 0
-            if step % look == 0:
+            if step and step % look == 0:  # Adam's first steps overshoot: x itself is no measure
                 total = delta.flatten(1).square().sum(1) + c * lack.clamp_min(0)
                 stay = total <= _STALLED * last
                 last = total
@@ -107,7 +109,7 @@ class CW:
             mean.lerp_(down, 1 - _KEEP)
             square.mul_(_KEEP2).addcmul_(down, down, value=1 - _KEEP2)
             spread = square.sqrt().div_((1 - _KEEP2 ** (step + 1)) ** 0.5).add_(_TINY)
-            size = self.step_size / (1 - _KEEP ** (step + 1))
+            size = first * (1 - 0.9 * step / self.steps) / (1 - _KEEP ** (step + 1))
             delta.addcdiv_(mean, spread, value=-size)
             x_adv = delta.mul_(width).add_(near.x).clamp_(*near.threat.box)
             delta = (x_adv - near.x).div_(width)

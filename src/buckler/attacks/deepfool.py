@@ -20,9 +20,9 @@ _TINY = 1e-12
 class DeepFool:
     """A near winning point in L∞ or L2, inside the box, at the price of a few gradients a class.
 
-    Moosavi-Dezfooli et al. 2016 (arXiv:1511.04599). Deviations: rows leave when they are won, points
-    stay inside the box, and after the first step only the borders that were nearest are looked at.
-    The threat's eps is not looked at.
+    Moosavi-Dezfooli et al. 2016 (arXiv:1511.04599). Deviations: rows leave when they are won,
+    points stay inside the box, and after the first step only the borders that were nearest are
+    looked at. The threat's eps is not looked at.
 
     Args:
         steps: at most so many, each one gradient for every class that is tried.

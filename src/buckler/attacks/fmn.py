@@ -23,10 +23,10 @@ _ROUNDS = 64  # each drops one value at least; a handful is the rule
 class FMN:
     """The nearest winning point in L∞, L2, L1 or L0, inside the box; eps is not looked at.
 
-    Pintor et al. 2021 (arXiv:2102.12827). Deviations: until a row is won its ball never shrinks (the
-    jump to a border that the gradient estimates too near left half of an ordinary net's rows
-    standing, in L2 and L1); step sizes are fractions of the box's width; the last iterate is judged
-    too; L2 steps end on the sphere, not only inside it (as in adversarial-library, where it tops
+    Pintor et al. 2021 (arXiv:2102.12827). Deviations: until a row is won its ball never shrinks
+    (jumps to borders that the gradient puts too near left half of an ordinary net's rows standing,
+    in L2 and L1); step sizes are fractions of the box's width; the last iterate is judged too; L2
+    steps end on the sphere, not only inside it (as in adversarial-library, where it tops
     AttackBench); L0 counts what the PixelBudget counts.
 
     Args:

@@ -66,7 +66,7 @@ class HopSkipJump:
     ) -> Tensor:
         if not isinstance(threat, LpBall) or threat.norm == "l1":
             raise UsageError(f"HopSkipJump needs an L-infinity or L2 ball. Got {threat}")
-        rows = torch.arange(len(x), device=x.device) if rows is None else rows
+        x, rows = x.detach(), torch.arange(len(x), device=x.device) if rows is None else rows
         if not len(x) == len(y) == len(rows):
             raise UsageError(
                 f"x, y and rows must have one entry a row. Got {len(x)}, {len(y)}, {len(rows)}"

@@ -55,9 +55,9 @@ class OnePixel:
     ) -> Tensor:
         if not isinstance(threat, PixelBudget):
             raise UsageError(f"OnePixel needs a PixelBudget. Got {threat}")
-        active = ActiveSet(x, y, threat, rows)
+        active = ActiveSet(x.detach(), y, threat, rows)
         if len(active):
-            active.judge(x, logits_of(model, x))
+            active.judge(active.x, logits_of(model, active.x))
         if not len(active):
             return active.best
         genes = self._first(active, threat.pixels, seed)

@@ -63,10 +63,10 @@ class SimBA:
     ) -> Tensor:
         if not isinstance(threat, LpBall):
             raise UsageError(f"SimBA needs an L-infinity, L2 or L1 ball. Got {threat}")
-        active = ActiveSet(x, y, threat, rows)
+        active = ActiveSet(x.detach(), y, threat, rows)
         if not len(active):
             return active.best
-        stay = active.judge(x, logits_of(model, x))
+        active.judge(active.x, logits_of(model, active.x))
         image = as_image(tuple(x.shape[1:]))
         order = self._order(active.rows, image, seed)
         point = active.x

@@ -56,15 +56,17 @@ class Square:
     ) -> Tensor:
         if not isinstance(threat, LpBall):
             raise UsageError(f"Square needs an L-infinity, L2 or L1 ball. Got {threat}")
-        active = ActiveSet(x, y, threat, rows)
+        active = ActiveSet(x.detach(), y, threat, rows)
         if len(active):
-            active.judge(x, logits_of(model, x))
+            active.judge(active.x, logits_of(model, active.x))
         if len(active) and self.queries > 1:
-            self._search(model, active, seed)
+            self.search(model, active, seed)
         return active.best
 
-    def _search(self, model: Classifier, active: ActiveSet, seed: int) -> None:
+    def search(self, model: Classifier, active: ActiveSet, seed: int) -> None:
         """Keep the better of the point and the point with new windows; row by row, until won."""
+        if not len(active):
+            return
         shape = active.x.shape[1:]
         image, linf = as_image(tuple(shape)), _ball(active).norm == "linf"
         propose = square_windows.flips if linf else square_bumps.moves

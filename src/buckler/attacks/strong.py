@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from buckler import draws
-from buckler.attacks.apgd import best_targets, climb, surface_point
+from buckler.attacks.apgd import best_targets, climb_from_noise
 from buckler.attacks.engine import ActiveSet, gradient, logits_of
 from buckler.attacks.square import Square
 from buckler.errors import UsageError
@@ -14,85 +14,117 @@ from buckler.losses import LOSSES, pair
 from buckler.protocols import Classifier, Threat
 from buckler.threats import Goal, LpBall
 
+_DUAL = {"linf": 1, "l2": 2, "l1": torch.inf}
 
-@dataclass
+
+@dataclass(frozen=True)
 class Strong:
+    """Short climbs for all rows, long ones and many targets for those that came near; L∞ L2 L1.
+
+    Ours, of known parts: APGD on the cross entropy; APGD-T on the classes whose borders are nearest
+    to first order from there (the linearised distance of DeepFool and FAB, not the rank of the
+    logit); random search with squares, which needs no gradient. After the first round a row is
+    hopeful if its margin that is left is at most `hope` of what attacks took away: only those
+    go on.
+
+    Args:
+        first: steps of the first climb, on the cross entropy.
+        steps: of the climb to each of the `finalists`, the classes of nearest border.
+        finalists: how many of them.
+        targets: how many classes a hopeful row is led to in the end, finalists included.
+        last: steps of each climb of a hopeful row; one more is on the cross entropy.
+        hope: see above; larger costs more.
+        queries: of the random search, all rows.
+        more: of the random search, hopeful rows.
+    """
+
     first: int = 20
     steps: int = 50
-    targets: int = 9
     finalists: int = 3
+    targets: int = 9
+    last: int = 60
     hope: float = 0.5
-    last: int = 100
     queries: int = 300
-    more: int = 1000
+    more: int = 2000
     name: str = "Strong"
 
-    def __call__(self, model, x, y, threat, *, seed=0, rows=None):
+    def __post_init__(self) -> None:
+        counts = (self.first, self.steps, self.finalists, self.last, self.queries, self.more)
+        if min(counts) < 1 or self.targets < self.finalists or not self.hope >= 0:
+            raise UsageError(
+                "Strong needs all counts >= 1, targets >= finalists and hope >= 0. Got "
+                f"first={self.first}, steps={self.steps}, finalists={self.finalists}, "
+                f"targets={self.targets}, last={self.last}, hope={self.hope}, "
+                f"queries={self.queries}, more={self.more}"
+            )
+
+    def __call__(
+        self,
+        model: Classifier,
+        x: Tensor,
+        y: Tensor,
+        threat: Threat,
+        *,
+        seed: int = 0,
+        rows: Tensor | None = None,
+    ) -> Tensor:
+        if not isinstance(threat, LpBall):
+            raise UsageError(f"Strong needs an L-infinity, L2 or L1 ball. Got {threat}")
         active = ActiveSet(x, y, threat, rows)
         if not len(active):
             return active.best
         logits = logits_of(model, x)
         active.judge(x, logits)
-        gap0 = -active.best_objective.clone()
-        log = self.log = []
-        def note(what):
-            gap = -active.best_objective
-            log.append((what, int((gap >= 0).sum()), active.best_objective.clone(), getattr(model,'forwards',0), getattr(model,'backwards',0)))
-        note('clean')
-        climb(model, active, threat_goal(active), LOSSES["ce"], surface_point(active, draws.derive(seed, "ce")), self.first)
-        note('ce')
+        before = active.best_objective.clone()
+        cross_entropy, dlr = LOSSES["ce"], LOSSES["dlr" if logits.shape[1] > 3 else "pair"]
+
+        climb_from_noise(
+            model,
+            active,
+            active.threat.goal,
+            cross_entropy,
+            self.first,
+            draws.derive(seed, "first"),
+        )
         active.reopen()
-        if not len(active): return active.best
-        order = self._order(model, active, logits)   # over all rows
-        dlr = LOSSES["dlr"] if logits.shape[1] > 3 else LOSSES["pair"]
-        for rank in range(self.finalists):
-            active.reopen(); 
-            if not len(active): return active.best
-            goal = Goal("targeted", order[active.index, rank])
-            climb(model, active, goal, dlr, surface_point(active, draws.derive(seed, rank)), self.steps)
-            note('t%d' % rank)
-        for rank in range(self.finalists, order.shape[1]):
-            self._open(active, gap0, self.hope)
-            if len(active):
-                goal = Goal("targeted", order[active.index, rank])
-                climb(model, active, goal, dlr, surface_point(active, draws.derive(seed, rank)), self.first)
-            note('t%d' % rank)
-        self._open(active, gap0, self.hope)
-        if len(active):
-            goal = Goal("targeted", order[active.index, 0])
-            climb(model, active, goal, dlr, surface_point(active, draws.derive(seed, 'last')), self.last)
-        note('last')
+        ranked = self._ranked(model, active, logits, y)
+        for rank in range(min(self.finalists, ranked.shape[1])):
+            active.reopen()
+            goal = Goal("targeted", ranked[active.index, rank])
+            climb_from_noise(model, active, goal, dlr, self.steps, draws.derive(seed, rank))
         active.reopen()
-        if len(active):
-            Square(queries=self.queries)._search(model, active, draws.derive(seed, 's'))
-        note('square')
-        self._open(active, gap0, self.hope)
-        if len(active):
-            Square(queries=self.more)._search(model, active, draws.derive(seed, 'm'))
-        note('square+')
+        Square(queries=self.queries).search(model, active, draws.derive(seed, "square"))
+
+        for rank in range(ranked.shape[1]):
+            self._hopeful(active, before)
+            goal = Goal("targeted", ranked[active.index, rank])
+            climb_from_noise(model, active, goal, dlr, self.last, draws.derive(seed, "last", rank))
+        self._hopeful(active, before)
+        climb_from_noise(
+            model, active, active.threat.goal, cross_entropy, self.last, draws.derive(seed, "ce")
+        )
+        self._hopeful(active, before)
+        Square(queries=self.more).search(model, active, draws.derive(seed, "more"))
         return active.best
 
-    def _open(self, active, gap0, hope):
+    def _hopeful(self, active: ActiveSet, before: Tensor) -> None:
+        """Make the rows active that are not won, but nearer to it than to where they began."""
         active.reopen()
-        gap = -active.best_objective[active.index]
-        active.keep(gap <= hope * (gap0[active.index] - gap))
+        now = active.best_objective[active.index]
+        active.keep(-now <= self.hope * (now - before[active.index]))
 
-    def _order(self, model, active, logits):
-        """(all rows, targets) classes, the one whose border is nearest to first order first."""
-        goal = active.threat.goal
-        _, y_all, _, _ = active._all
-        ranked = best_targets(logits, y_all, goal, self.targets)
-        at = active.best[active.index]
-        power = {"linf": 1, "l2": 2, "l1": torch.inf}[active.threat.norm]
-        far = []
+    def _ranked(self, model: Classifier, active: ActiveSet, logits: Tensor, y: Tensor) -> Tensor:
+        """(all rows, ≤ targets) winning classes; of active rows, that of nearest border first."""
+        ranked = best_targets(logits, y, active.threat.goal, self.targets)
+        if not len(active):
+            return ranked
+        assert isinstance(active.threat, LpBall)
+        at, far = active.best[active.index], []
         for rank in range(ranked.shape[1]):
-            aim = Goal("targeted", ranked[active.index, rank])
-            grad, z = gradient(model, at, active.y, aim, pair)
-            far.append(-pair(z, active.y, aim) / torch.linalg.vector_norm(grad.flatten(1), ord=power, dim=1).clamp_min(1e-12))
-        order = torch.stack(far, 1).argsort(1)
+            goal = Goal("targeted", ranked[active.index, rank])
+            grad, found = gradient(model, at, active.y, goal, pair)
+            slope = torch.linalg.vector_norm(grad.flatten(1), ord=_DUAL[active.threat.norm], dim=1)
+            far.append(-pair(found, active.y, goal) / slope.clamp_min(1e-12))
+        order = torch.stack(far, 1).argsort(stable=True, dim=1)
         ranked[active.index] = ranked[active.index].gather(1, order)
         return ranked
-
-
-def threat_goal(active):
-    return active.threat.goal
