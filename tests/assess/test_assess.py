@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from buckler.assess import Ledger, assess, of_guard, of_model
-from buckler.attacks import FGSM, PGD, Square, suites
+from buckler.attacks import FGSM, PGD, Square, Under, suites
 from buckler.errors import DataError, UsageError
 from buckler.guard import article, calibrate
-from buckler.threats import LpBall, PixelBudget
+from buckler.threats import LpBall, Patch, PixelBudget
 
 THREAT = LpBall("linf", 0.1)
 
@@ -152,6 +152,24 @@ def test_a_random_guard_is_also_tried_on_last_bit_variants(dataset, trained, mon
     assess(target, x, y, THREAT, (FGSM(),))
     # before, the point, ten variants, the file, after
     assert len(asked) == 14
+
+
+def test_a_last_bit_variant_outside_a_threat_without_a_ball_counts_for_nothing(target, dataset):
+    """Any change fools this one; the attacker may change one corner alone."""
+    x, y = dataset["test"].x[:20], dataset["test"].y[:20]
+    clean = {row.numpy().tobytes(): int(label) for row, label in zip(x, y, strict=True)}
+
+    def answer(rows):
+        predicted = [clean.get(row.numpy().tobytes(), 9) for row in rows]
+        return torch.tensor(predicted), torch.ones(len(rows), dtype=torch.bool)
+
+    odd = replace(target, answer=answer, random=True)
+    corner = Patch((1, 1), place=(0, 0))
+    found = assess(odd, x, y, corner, (Under(Fixed(x), corner),))
+    assert bool(corner.contains(x, found.x_adv).all())
+    assert found.ledger.rates()["success"].value < 0.5
+    anywhere = assess(odd, x, y, Patch((1, 1)), (Fixed(x),))
+    assert anywhere.ledger.rates()["success"].value == 1.0
 
 
 def test_bad_input_gets_one_sentence(target, dataset, trained):

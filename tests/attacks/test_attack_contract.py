@@ -55,6 +55,7 @@ CONTRACT = [  # a new attack joins by one line
     (OnePixel(**SMALL), PixelBudget(3, goal=EACH), COLOUR),
     (OnePixel(**SMALL), PixelBudget(2, (-0.1, 0.3)), PLANE),
     (OnePixel(**SMALL), PIXEL, LINE),
+    (OnePixel(**SMALL), PixelBudget(2, grouped=False), COLOUR),
 ]
 
 
@@ -276,6 +277,9 @@ def test_suites_by_name() -> None:
     assert suites.by_name("blackbox", queries=77)[0].queries == 77
     assert [a.name for a in suites.by_name("blackbox", norm="l1")] == ["Square"]
     assert suites.by_name("blackbox", norm="l0", queries=500) == (OnePixel(100, 4),)
+    for name in ("physical", "unrestricted"):
+        own = [attack.threat for attack in suites.by_name(name, box=(-2.0, 3.0))]
+        assert all(threat.box == (-2.0, 3.0) for threat in own)
     with pytest.raises(UsageError, match=r"a suite must be one of quick, .*Got 'slow'"):
         suites.by_name("slow")
     with pytest.raises(

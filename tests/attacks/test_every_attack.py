@@ -26,6 +26,7 @@ from buckler.attacks import (
     Square,
     Strong,
 )
+from buckler.errors import UsageError
 from buckler.models import Counted
 from buckler.testing import LinearModel
 from buckler.threats import Goal, LpBall, Patch, PixelBudget
@@ -152,3 +153,70 @@ def test_every_attack_stands_in_the_docs() -> None:
 
 
 OTHERS = ("Estimating", "Study", "Under", "draws_each_row", "sticker_success")
+
+
+@every
+def test_models_are_never_asked_about_nothing(attack, threat) -> None:
+    """`x.view(len(x), -1)` refuses a batch of none: here all rows are won, or soon."""
+    model = net()
+
+    def strict(x: torch.Tensor) -> torch.Tensor:
+        assert len(x)
+        return model(x)
+
+    x, y = rows(model)
+    attack(strict, x, (y + 1) % 4, threat, rows=ROWS)  # won before it begins
+    attack(lambda z: strict(z) * 1e3, x, y, threat, rows=ROWS)
+
+
+@every
+def test_a_graph_of_x_is_not_followed(attack, threat) -> None:
+    model = net()
+    x, y = rows(model)
+    plain = attack(model, x, y, threat, seed=1, rows=ROWS)
+    x_adv = attack(model, x.clone().requires_grad_(True), y, threat, seed=1, rows=ROWS)
+    assert not x_adv.requires_grad
+    assert torch.equal(x_adv, plain)
+
+
+@every
+def test_logits_of_another_precision(attack, threat) -> None:
+    """float32 inputs, float64 logits: a net that normalises with NumPy's numbers."""
+    model = net().float()
+    x, y = rows(model.double())
+    model, x = model.float(), x.float()
+    x_adv = attack(lambda z: model(z).double(), x, y, threat, seed=1, rows=ROWS)
+    assert x_adv.dtype == torch.float32
+    assert bool(threat.contains(x, x_adv).all())
+
+
+@every
+def test_targets_for_each_row_stay_with_their_rows(attack, threat) -> None:
+    """Some rows are won at once and leave: the targets of the others must not move up."""
+    model = net()
+    x, y = rows(model)
+    target = torch.where(torch.arange(9) % 2 == 0, y, (y + 1) % 4)
+    threat = threat.with_goal(Goal("targeted", target))
+    whole = attack(model, x, y, threat, seed=1, rows=ROWS)
+    assert bool(threat.contains(x, whole).all())
+    odd = torch.arange(1, 9, 2)
+    alone = attack(model, x[odd], y[odd], threat.take(odd), seed=1, rows=ROWS[odd])
+    assert float((alone - whole[odd]).abs().max()) <= 1e-9
+
+
+@every
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda x, y: (255 * x, y), r"inside the threat's box \(0, 1\).*the box of your data"),
+        (lambda x, y: (x * torch.nan, y), r"Got values from nan to nan"),
+        (lambda x, y: (x.half(), y), "x must be float32 or float64.*Got torch.float16"),
+        (lambda x, y: ((255 * x).byte(), y), "Got torch.uint8"),
+        (lambda x, y: (x, y.int()), r"y and rows must be int64 \(\.long\(\)\)"),
+    ],
+)
+def test_inputs_that_are_no_inputs_are_refused(attack, threat, change, sentence: str) -> None:
+    model = net()
+    x, y = change(*rows(model))
+    with pytest.raises(UsageError, match=sentence):
+        attack(model, x, y, threat, rows=ROWS)

@@ -1,5 +1,6 @@
 """The command line: one sentence an error, the exit codes, and earlier results left alone."""
 
+import json
 import sys
 import tomllib
 
@@ -71,7 +72,7 @@ def test_init_writes_a_commented_file_that_reads_back_as_the_defaults(run, tmp_p
     defaults = Config.model_validate(
         {"model": {"factory": "mymodel:build"}, "data": {"source": "data.npz"}}
     )
-    for section in ("threat", "assess", "harden", "guard", "certify", "policy"):
+    for section in ("threat", "assess", "redteam", "harden", "guard", "certify", "policy"):
         assert getattr(found, section) == getattr(defaults, section)
     code, _, err = run("init", tmp_path)
     assert code == 2
@@ -246,12 +247,21 @@ def test_no_verb_is_missing(run):
         assert verb in out
 
 
-def test_an_l2_threat_goes_through_the_chain_and_does_not_pass_the_check(run, project):
-    path = project(QUICK.replace("eps = 0.2", 'norm = "l2"\neps = 0.5'))
+@pytest.mark.parametrize(("norm", "eps"), [("l2", 0.5), ("l1", 2.0)])
+def test_other_norms_go_through_the_chain_with_an_attack_by_scores(run, project, norm, eps):
+    path = project(QUICK.replace("eps = 0.2", f'norm = "{norm}"\neps = {eps}'))
     code, out, err = run("run", "-c", path)
     assert code == 0, err
-    assert "no attack by scores alone was tried" in " ".join(out.split())
-    assert run("check", "-c", path)[0] == 1
+    assert "no attack by scores alone was tried" not in " ".join(out.split())
+    (ours,) = (
+        system
+        for system in json.loads(
+            (path.parent / "out" / "bundle" / "evidence" / "comparison.json").read_text()
+        )["systems"]
+        if system["name"] == "guard"
+    )
+    assert ours["adaptive"]["threat"]["norm"] == norm
+    assert run("check", "-c", path)[0] == 1, "a fraction of the rows is fooled by so much"
 
 
 def test_rows_of_features_need_no_views(run, project):

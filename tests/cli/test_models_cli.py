@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from buckler.attacks import suites
+from buckler.cli import steps_bundle
 from buckler.cli.config import read_config
 from buckler.cli.main import main
 from buckler.cli.original import original_target
@@ -204,17 +206,86 @@ def test_what_trains_is_refused_in_one_sentence(run, project, verb):
     assert "Traceback" not in err
 
 
-def test_l2_has_no_attack_by_scores_yet(run, project):
-    path = project('file = "net.onnx"', QUICK.replace("eps = 0.2", 'norm = "l2"\neps = 0.2', 1))
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+def test_other_norms_have_an_attack_by_scores_too(run, project, norm):
+    path = project(
+        'file = "net.onnx"', QUICK.replace("eps = 0.2", f'norm = "{norm}"\neps = 0.2', 1)
+    )
     onnx_net(path.parent / "net.onnx")
     code, _, err = run("assess", "-c", path)
-    from buckler.attacks import Square, suites
+    assert code == 0, err
+    assert found(path)[1] == {"Square"}
 
-    if any(isinstance(attack, Square) for attack in suites.quick(5, "l2")):
-        assert code == 0
-        return
+
+@pytest.mark.parametrize("suite", [name for name in suites.NAMES if name != "blackbox"])
+def test_a_suite_of_gradients_says_what_else_to_take(run, project, suite):
+    path = project('file = "net.onnx"')
+    onnx_net(path.parent / "net.onnx")
+    code, _, err = run("assess", "-c", path, "--suite", suite)
     assert code == 2
-    assert "no attack by scores alone for the norm l2" in err
+    assert f"the suite '{suite}' needs gradients" in err
+    assert "take --suite blackbox" in err
+    assert not (path.parent / "out" / "assessment" / f"{suite}.json").exists()
+
+
+def test_the_blackbox_suite_takes_a_file_without_gradients(run, project):
+    path = project('file = "net.onnx"')
+    onnx_net(path.parent / "net.onnx")
+    code, _, err = run("assess", "-c", path, "--suite", "blackbox")
+    assert code == 0, err
+    value = json.loads((path.parent / "out" / "assessment" / "blackbox.json").read_text())
+    assert value["rates"]["success"]["value"] > 0
+
+
+NET = "import torch\n\ndef build():\n    return torch.nn.Sequential(torch.nn.Flatten(), {})\n"
+
+
+@pytest.fixture
+def net(monkeypatch, tmp_path):
+    """A factory beside the configuration."""
+    (tmp_path / "own_net.py").write_text(NET.format("torch.nn.Linear(16, 2)"))
+    monkeypatch.syspath_prepend(tmp_path)
+    yield 'factory = "own_net:build"'
+    sys.modules.pop("own_net", None)
+
+
+@pytest.mark.parametrize("suite", ["physical", "unrestricted"])
+def test_rows_of_features_are_no_images(run, project, net, suite):
+    text = QUICK + '[guard]\nviews = []\ndetectors = ["confidence"]\n'
+    path = project(net, text, x=X.reshape(300, 16))
+    code, _, err = run("assess", "-c", path, "--suite", suite)
+    assert code == 2
+    assert f"the suite '{suite}' is for images, and these inputs have the shape (16,)" in err
+
+
+def test_threats_of_an_attacks_own_have_the_box_of_the_data(run, project, net):
+    text = QUICK + '[guard]\nviews = []\ndetectors = ["confidence"]\n'
+    path = project(net, text, x=2 * X - 1, names="box = [-1.0, 1.0]\n")
+    code, _, err = run("assess", "-c", path, "--suite", "physical")
+    assert code == 0, err
+
+
+def test_a_bundle_for_other_classes_is_refused(run, project, tmp_path, monkeypatch):
+    monkeypatch.setattr(steps_bundle, "load_bundle", lambda *_, **__: tiny_guard())
+    path = project('file = "net.onnx"')
+    onnx_net(path.parent / "net.onnx")
+    code, _, err = run("assess", tmp_path, "-c", path, "--suite", "quick")
+    assert code == 2
+    assert f"takes {SPEC.shape} and knows" in err
+
+
+def test_a_file_of_feature_rows_needs_no_settings_of_a_guard(run, project):
+    """No guard is built of it, so that transforms for images are in nobody's way."""
+    needs("xgboost", "tabular")
+    import xgboost
+
+    rows = X.reshape(300, 16)
+    path = project('file = "booster.json"', x=rows)
+    xgboost.XGBClassifier(n_estimators=5, n_jobs=1).fit(rows, Y).save_model(
+        path.parent / "booster.json"
+    )
+    code, _, err = run("assess", "-c", path)
+    assert code == 0, err
 
 
 ONE = "name exactly one of factory, file and url"

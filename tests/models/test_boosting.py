@@ -89,6 +89,23 @@ def test_refusals(tmp_path: Path) -> None:
         LightGBMClassifier(tmp_path / "bad", spec(3))
 
 
+def test_a_lightgbm_file_that_was_cut_off_is_refused_before_its_library_reads_it(
+    tmp_path: Path,
+) -> None:
+    """The library ends the whole process on such a file."""
+    lgb(tmp_path / "whole.txt", THREE)
+    content = (tmp_path / "whole.txt").read_bytes()
+    end = content.index(b"end of trees")
+    edited = content.replace(b"\nnum_leaves=", b"\nnum_leaves=1", 1)
+    for wrong in (content[: end // 2], content[: end - 9], content[:end], edited):
+        assert wrong != content
+        (tmp_path / "cut.txt").write_bytes(wrong)
+        with pytest.raises(UsageError, match="cannot be read as a LightGBM file"):
+            LightGBMClassifier(tmp_path / "cut.txt", spec(3))
+    (tmp_path / "cut.txt").write_bytes(content[: end + len(b"end of trees")])
+    LightGBMClassifier(tmp_path / "cut.txt", spec(3))
+
+
 def test_regressions_are_no_classifiers(tmp_path: Path) -> None:
     xgboost.XGBRegressor(n_estimators=2).fit(X, X[:, 0]).save_model(tmp_path / "x.json")
     with pytest.raises(UsageError, match="Got the objective 'reg:squarederror'"):

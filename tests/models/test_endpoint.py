@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from buckler.errors import UsageError
-from buckler.models.endpoint import Endpoint, Reply
+from buckler.models.endpoint import Endpoint, Reply, over_http
 
 URL = "http://host/v1/classify"
 OK = Reply(200, {}, b'{"fine": true}')
@@ -88,6 +88,7 @@ def test_rows_a_second_are_kept() -> None:
         (Reply(400, {}, b'{"error": "rows must be"}'), 'status 400: {"error": "rows must be"}'),
         (Reply(404, {}, b""), "refused the request with status 404"),
         (Reply(200, {}, b"<html>"), "must answer JSON. Got '<html>'"),
+        (Reply(200, {}, b"[" * 100_000), "must answer JSON"),
     ],
 )
 def test_a_refusal_is_told_at_once(reply: Reply, sentence: str) -> None:
@@ -112,6 +113,17 @@ def test_keys_are_sent_and_not_shown() -> None:
     assert headers["Content-Type"] == "application/json"
     assert (json.loads(body or b""), timeout_s) == ({"rows": [[0.5]]}, 7)
     assert "secret" not in repr(asked)
+
+
+def test_a_key_with_a_line_break_is_refused_and_not_shown() -> None:
+    with pytest.raises(UsageError, match="the header Authorization must be printable") as caught:
+        Endpoint(headers={"Authorization": "Bearer secret\n"})
+    assert "secret" not in str(caught.value)
+
+
+def test_a_host_that_cannot_be_looked_up_is_a_connection_that_fails() -> None:
+    with pytest.raises(ConnectionError):
+        over_http("http://a..b/", None, {}, 1.0)
 
 
 @pytest.mark.parametrize("wrong", [{"timeout_s": 0}, {"tries": 0}, {"rows_per_second": -1}])

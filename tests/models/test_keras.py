@@ -158,7 +158,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not exist"):
         KerasClassifier(tmp_path / "none.keras", SPEC)
     (tmp_path / "bad.keras").write_text("no zip")
-    with pytest.raises(UsageError, match="cannot be read as a Keras 3 file"):
+    with pytest.raises(UsageError, match="cannot be read as a Keras 3 file: it is no zip"):
         KerasClassifier(tmp_path / "bad.keras", SPEC)
 
 

@@ -40,6 +40,7 @@ def test_urls_by_their_path() -> None:
     assert isinstance(v2, RemoteClassifier)
     assert gateway.endpoint._headers == {"Content-Type": "application/json"}
     assert (gateway.kind, v2.kind) == ("classify", "v2")
+    assert isinstance(open_model("HTTP://h:1", SPEC), RemoteClassifier)
 
 
 def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -320,6 +320,19 @@ def test_urls() -> None:
     with pytest.raises(UsageError, match="must hold no password: send it as a header") as caught:
         RemoteClassifier("http://me:pa55@h/v2/models/m", SPEC)
     assert "pa55" not in str(caught.value)
+    with pytest.raises(UsageError, match="an endpoint's URL is") as caught:
+        RemoteClassifier("http://me:pa55@[h/v2/models/m", SPEC)
+    assert "pa55" not in str(caught.value)
+    for url in (
+        "http://h:abc",
+        "http://h:99999",
+        "http://h:0",
+        "http://[h",
+        "http://a b",
+        "http://ü",
+    ):
+        with pytest.raises(UsageError, match="an endpoint's URL is"):
+            RemoteClassifier(url, SPEC, "classify")
     with pytest.raises(UsageError, match=r"a V2 model's URL is http://HOST/v2/models/NAME"):
         RemoteClassifier("http://h/m", SPEC)
     with pytest.raises(UsageError, match=r"kind must be one of v2, classify. Got 'v3'"):

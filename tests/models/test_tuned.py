@@ -1,5 +1,7 @@
 """tuned: the same logits and gradients, to rounding; Counted: exact counts."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import nn
@@ -154,3 +156,105 @@ def test_a_spent_budget_is_refused_before_it_is_passed() -> None:
         model(torch.zeros(4, 1))
     model(torch.zeros(3, 1))
     assert asked == [4, 3]
+
+
+def test_counts_and_limits_hold_with_several_threads() -> None:
+    model = Counted(lambda x: torch.zeros(len(x), 2), limit=1000)
+
+    def ask(_: int) -> int:
+        try:
+            model(torch.zeros(1, 1))
+        except BudgetError:
+            return 1
+        return 0
+
+    with ThreadPoolExecutor(8) as pool:
+        refused = sum(pool.map(ask, range(1500)))
+    assert (model.forwards, refused) == (1000, 500)
+
+
+class Odd(nn.Module):
+    """A convolution, a batch norm and a linear layer, put together in unusual ways."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way = way
+        self.conv, self.norm = nn.Conv2d(3, 3, 3, 1, 1), nn.BatchNorm2d(3)
+        self.norm.running_mean.uniform_()
+        self.norm.running_var.uniform_(0.5, 2)
+        self.last = nn.Linear(108, 4)
+        if way == "no statistics":
+            self.norm = nn.BatchNorm2d(3, track_running_stats=False)
+        if way == "parametrized":
+            nn.utils.parametrizations.weight_norm(self.conv)
+        if way == "old spectral norm":
+            nn.utils.spectral_norm(self.conv)
+        if way == "hook":
+            self.conv.register_forward_hook(lambda _, inputs, out: 2 * out)
+        if way == "hook before":
+            self.conv.register_forward_pre_hook(lambda _, inputs: (2 * inputs[0],))
+        if way == "own forward":
+            self.conv = Standardised(3, 3, 3, 1, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.way == "own forward" and x.sum() < 0:  # cannot be traced
+            return self.last(x.flatten(1))
+        if self.way == "batch":
+            x = x - x.mean(0)
+        out = self.conv(input=x) if self.way == "keyword" else self.conv(x)
+        if self.way == "weight":
+            out = out * self.conv.weight.sum()
+        if self.way == "shared":
+            out = self.norm(self.conv(self.norm(out)))
+        if self.way not in ("hook before", "keyword"):
+            out = self.norm(out)
+        return self.last(out.flatten(1))
+
+
+class Standardised(nn.Conv2d):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return nn.functional.conv2d(x, 9 * weight, self.bias, self.stride, self.padding)
+
+
+WAYS = ["no statistics", "parametrized", "old spectral norm", "hook", "hook before", "own forward"]
+WAYS += ["batch", "keyword", "weight", "shared"]
+
+
+def check_tuned(net: nn.Module, x: torch.Tensor) -> None:
+    fast = tuned(net, x)
+    for n in (1, 3, 5, len(x)):
+        results = []
+        for model in (net, fast):
+            z = x[:n].clone().requires_grad_(True)
+            logits = model(z)
+            grad = torch.autograd.grad((logits * torch.arange(1, 5)).sum(), z)[0]
+            results.append((logits.detach(), grad))
+        torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_unusual_modules_keep_their_logits_and_gradients(way: str) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        check_tuned(Odd(way).eval(), inputs(20, (3, 6, 6)).float())
+
+
+def test_scripted_modules() -> None:
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(64, 4)).eval()
+    check_tuned(torch.jit.script(plain), inputs(20, (3, 6, 6)).float())
+
+
+def test_a_deep_net_that_views_its_features() -> None:
+    """`view` refuses a channels-last tensor."""
+
+    class Views(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            layers = [nn.Conv2d(8 if i else 3, 8, 3, 1, 1) for i in range(5)]
+            self.layers, self.last = nn.Sequential(*layers), nn.Linear(8 * 36, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last(self.layers(x).view(x.shape[0], -1))
+
+    check_tuned(Views().eval(), inputs(20, (3, 6, 6)).float())

@@ -294,3 +294,33 @@ def test_values() -> None:
         "goal": "untargeted",
     }
     assert str(threat) == "linf eps 0.03137"
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_projection_of_values_of_all_sizes(norm: str) -> None:
+    """One value a million times the others: what is left beside it must not be rounding."""
+    rows = torch.arange(400)
+    x = draws.uniform(0, rows, 0, (40,))
+    x[:, :15] = x[:, :15].round()
+    spread = torch.exp(6 * draws.normal(0, rows, 1, (40,)))
+    far = x + draws.normal(0, rows, 2, (40,)) * spread
+    eps = 0.001 + 0.9 * draws.uniform(0, rows, 3, ())
+    threat = LpBall(norm, eps)
+    point = threat.project(x, far)
+    assert bool(threat.contains(x, point).all())
+    exact = LpBall(norm, eps.double()).project(x.double(), far.double())
+    assert float((point - exact).abs().max()) < 1e-5
+
+
+def test_steepest_of_gradients_of_all_sizes_row_by_row() -> None:
+    grad = draws.normal(0, torch.arange(5), 0, (30,))
+    scaled = grad * torch.tensor([1.0, 1e-30, 1e25, 0.0, 1.0])[:, None]
+    steepest = LpBall("l2", 0.1).steepest(scaled)
+    lengths = torch.linalg.vector_norm(steepest, dim=1)
+    torch.testing.assert_close(lengths, torch.tensor([1.0, 1.0, 1.0, 0.0, 1.0]))
+    assert torch.equal(steepest[[0, 4]], LpBall("l2", 0.1).steepest(grad[[0, 4]]))
+
+
+def test_eps_of_more_than_one_dimension_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"one number, or a tensor \(n,\).*Got \(3, 1, 1, 1\)"):
+        LpBall("linf", torch.full((3, 1, 1, 1), 0.1))

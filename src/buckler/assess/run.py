@@ -188,7 +188,7 @@ class _Count:
             other = self._last_bit(x, candidates, variant, given)
             if isinstance(threat, LpBall | PixelBudget):
                 other = threat.project(x, other)
-            more = self._wins(other, y) & ~won
+            more = self._wins(other, y) & threat.contains(x, other) & ~won
             points[more] = other[more]
             won |= more
         files_too = self._on_file(x, points, threat)

@@ -47,7 +47,7 @@ def of_model(model: Classifier, spec: InputSpec, x: Tensor, name: str = "undefen
     view = model
     if isinstance(model, nn.Module):
         model = TorchClassifier(model)  # frozen: no gradient is computed that nobody asks for
-        view = tuned(model, x)
+        view = tuned(model, x, queries=True)
 
     def answer(rows: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():

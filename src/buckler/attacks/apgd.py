@@ -8,7 +8,7 @@ from torch import Tensor
 
 from buckler import draws
 from buckler.attacks.apgd_l1 import climb_sparse
-from buckler.attacks.engine import ActiveSet, gradient, logits_of
+from buckler.attacks.engine import ActiveSet, gradient, kept, logits_of
 from buckler.errors import UsageError
 from buckler.losses import LOSSES, Loss
 from buckler.protocols import Classifier, Threat
@@ -142,8 +142,8 @@ def climb(
         if len(active) < len(stay):
             goal = goal.take(stay)
             rows = (x_adv, before, grad, value, best, best_grad, top, last_top, size, rises, halved)
-            x_adv, before, grad, value, best, best_grad, top, last_top, size, rises, halved = (
-                part[stay] for part in rows
+            x_adv, before, grad, value, best, best_grad, top, last_top, size, rises, halved = kept(
+                stay, *rows
             )
         point = _move(active, x_adv, before, grad, size, pull)
         before, x_adv, pull, last = x_adv, point, 0.75, value

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from buckler.attacks.engine import ActiveSet, gradient
+from buckler.attacks.engine import ActiveSet, gradient, kept
 from buckler.losses import Loss
 from buckler.protocols import Classifier
 from buckler.threats import Goal, LpBall
@@ -50,7 +50,7 @@ def climb_sparse(
             if len(active) < len(stay):
                 goal, threat = goal.take(stay), _ball(active, factor)
                 rows = (x_adv, grad, top, best, best_grad, size, share, last)
-                x_adv, grad, top, best, best_grad, size, share, last = (r[stay] for r in rows)
+                x_adv, grad, top, best, best_grad, size, share, last = kept(stay, *rows)
         if step > steps or not len(active):
             return best
         move = _sparse_sign(grad, share)

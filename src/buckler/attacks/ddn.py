@@ -64,6 +64,7 @@ class DDN:
         if not isinstance(threat, LpBall) or threat.norm != "l2":
             raise UsageError(f"DDN needs an L2 ball. Got {threat}")
         near = Nearest(x, y, threat, rows)
+        x = near.x
         if not len(x):
             return near.best
         loss, width = LOSSES[self.loss], threat.box[1] - threat.box[0]

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from buckler.attacks.apgd import best_targets
-from buckler.attacks.engine import checked, logits_of, parts
+from buckler.attacks.engine import checked, logits_of
 from buckler.attacks.nearest import Nearest
 from buckler.errors import UsageError
 from buckler.protocols import Classifier, Threat
 from buckler.threats import Goal, LpBall
+from buckler.threats.rows import parts
 
 _PAST = 1e-4  # added to each distance, of the box's width: the border itself is no win
 _TINY = 1e-12
@@ -58,6 +59,7 @@ class DeepFool:
         if not isinstance(threat, LpBall) or threat.norm == "l1":
             raise UsageError(f"DeepFool needs an L-infinity or L2 ball. Got {threat}")
         near = Nearest(x, y, threat, rows)
+        x = near.x
         if not len(x):
             return near.best
         logits, width = logits_of(model, x), threat.box[1] - threat.box[0]
@@ -101,7 +103,7 @@ def _borders(
                 torch.autograd.grad(one.sum(), points, retain_graph=True)[0].flatten(1)
                 for one in lead.unbind(1)
             ]
-        leads.append(lead.detach())
+        leads.append(lead.detach().to(points.dtype))
         slopes.append(torch.stack(each, 1))
     return torch.cat(leads), torch.cat(slopes)
 

@@ -1,7 +1,5 @@
 """What all attacks lean on: honest gradients, and the set of rows that are not won yet."""
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
@@ -9,19 +7,9 @@ from buckler.errors import UsageError
 from buckler.losses import Loss
 from buckler.protocols import Classifier, Threat
 from buckler.threats import Goal
+from buckler.threats.rows import parts
 
-_VALUES = 1 << 16  # input values in one pass on a CPU: more of them leave its cache
-_ROWS = 128  # but never fewer rows
-_LARGE = 32  # times as much on an accelerator
-
-
-def parts(x: Tensor) -> Iterator[slice]:
-    """The rows of x in parts that one pass of a model takes at a time."""
-    size = x[0].numel() if len(x) else 1
-    rows = max(_ROWS, _VALUES // max(1, size) // _ROWS * _ROWS)
-    rows *= 1 if x.device.type == "cpu" else _LARGE
-    for start in range(0, len(x), rows):
-        yield slice(start, min(start + rows, len(x)))
+_OUTSIDE = 1e-4  # of the box's width: what rounding may have put outside
 
 
 def logits_of(model: Classifier, x: Tensor) -> Tensor:
@@ -84,6 +72,44 @@ def _gradient(
     return grad, logits.detach()
 
 
+def checked_rows(
+    x: Tensor, y: Tensor, threat: Threat, rows: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """x without a graph, and the rows' ids (0 to n−1 where there are none).
+
+    Raises: UsageError for lengths that differ, for x or y of another kind of number, and for x
+        outside the threat's box: its points would be, or differ from x by more than the threat.
+    """
+    rows = torch.arange(len(x), device=x.device) if rows is None else rows
+    if not len(x) == len(y) == len(rows):
+        raise UsageError(
+            f"x, y and rows must have one entry a row. Got {len(x)}, {len(y)}, {len(rows)}"
+        )
+    if x.dtype not in (torch.float32, torch.float64):
+        raise UsageError(
+            "x must be float32 or float64, for small steps are lost in others. "
+            f"Got {x.dtype}: convert x, and let the model cast its input"
+        )
+    if y.dtype != torch.int64 or rows.dtype != torch.int64:
+        raise UsageError(f"y and rows must be int64 (.long()). Got {y.dtype} and {rows.dtype}")
+    low, high = threat.box
+    if x.numel():
+        least, most = (float(end) for end in x.detach().aminmax())
+        slack = _OUTSIDE * (high - low)
+        if not (low - slack <= least and most <= high + slack):
+            raise UsageError(
+                f"x must lie inside the threat's box ({low:g}, {high:g}). Got values from "
+                f"{least:g} to {most:g}: give the threat the box of your data"
+            )
+    return x.detach(), rows
+
+
+def kept(stay: Tensor, *tensors: Tensor) -> list[Tensor]:
+    """The rows of each tensor where `stay` is true; much cheaper than indexing with a mask."""
+    where = stay.nonzero()[:, 0]
+    return [tensor.index_select(0, where) for tensor in tensors]
+
+
 class ActiveSet:
     """The rows still to be won, and the best point seen of every row.
 
@@ -92,11 +118,7 @@ class ActiveSet:
     """
 
     def __init__(self, x: Tensor, y: Tensor, threat: Threat, rows: Tensor | None) -> None:
-        rows = torch.arange(len(x), device=x.device) if rows is None else rows
-        if not len(x) == len(y) == len(rows):
-            raise UsageError(
-                f"x, y and rows must have one entry a row. Got {len(x)}, {len(y)}, {len(rows)}"
-            )
+        x, rows = checked_rows(x, y, threat, rows)
         self.x, self.y, self.threat, self.rows = x, y, threat, rows
         self.best = x.clone(memory_format=torch.contiguous_format)
         self.best_objective = torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
@@ -114,7 +136,7 @@ class ActiveSet:
         objective = self.threat.goal.objective(logits, self.y).to(self.best_objective.dtype)
         better = (objective > self.best_objective[self.index]).nonzero()[:, 0]
         at = self.index[better]
-        self.best.index_copy_(0, at, candidates.index_select(0, better))
+        self.best.index_copy_(0, at, candidates.detach().index_select(0, better))
         self.best_objective[at] = objective[better]
         stay = (objective <= 0) if drop else torch.ones_like(objective, dtype=torch.bool)
         if not bool(stay.all()):
@@ -124,9 +146,9 @@ class ActiveSet:
     def keep(self, stay: Tensor) -> None:
         """Slice everything to the rows where `stay` (active,) is true."""
         where = stay.nonzero()[:, 0]
-        self.x, self.y, self.rows = self.x[where], self.y[where], self.rows[where]
+        self.x, self.y = self.x.index_select(0, where), self.y[where]
+        self.rows, self.index = self.rows[where], self.index[where]
         self.threat = self.threat.take(where)
-        self.index = self.index[where]
 
     def reopen(self) -> None:
         """Make every row active again that no point has won yet: the next restart's rows."""

@@ -13,7 +13,7 @@ from buckler.threats import Goal
 
 @dataclass(frozen=True)
 class EOT:
-    """A classifier whose logits are the mean log-probability over draws of a random one.
+    """A classifier whose logits are the mean of those of several draws of a random one.
 
     (Athalye et al. 2018, arXiv:1707.07397.) Success on the mean is only a candidate: who counts
     asks the deployed model, with its own draws.

@@ -75,6 +75,7 @@ class FAB:
         if not isinstance(threat, LpBall):
             raise UsageError(f"FAB needs an L-infinity, L2 or L1 ball. Got {threat}")
         near = Nearest(x, y, threat, rows)
+        x = near.x
         if not len(x):
             return near.best
         logits = logits_of(model, x)
@@ -101,7 +102,7 @@ class FAB:
             goal = Goal("targeted", target)
             grad, logits = gradient(model, x_adv, near.y, goal, lead)
             won = near.judge(x_adv, logits) > 0
-            gap = lead(logits, near.y, goal)
+            gap = lead(logits, near.y, goal).to(x_adv.dtype)
             if self.within and bool(won.any()):
                 stay = ~(won & near.threat.contains(near.x, x_adv))
                 near.keep(stay)
@@ -170,6 +171,8 @@ def _inside(
     clean: (n,) the objective at x.
     """
     lost = (~_won_inside(near, threat, x)).nonzero()[:, 0]
+    if not len(lost):
+        return near.best
     threat = threat.take(lost)
     point = threat.project(x[lost], near.best[lost])
     objective = threat.goal.objective(logits_of(model, point), y[lost])

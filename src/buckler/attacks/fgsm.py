@@ -57,6 +57,8 @@ class FGSM:
             return active.best
         if self.start != "x":
             active.judge(x, logits_of(model, x))
+            if not len(active):
+                return active.best
         x_adv = self._start(active, seed)
         grad, logits = gradient(model, x_adv, active.y, active.threat.goal, LOSSES[self.loss])
         if self.start == "x":

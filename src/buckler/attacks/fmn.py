@@ -67,6 +67,7 @@ class FMN:
                 f"FMN needs an L-infinity, L2 or L1 ball or a PixelBudget. Got {threat}"
             )
         near = Nearest(x, y, threat, rows)
+        x = near.x
         if not len(x):
             return near.best
         loss, width = SIGNED[self.loss], threat.box[1] - threat.box[0]

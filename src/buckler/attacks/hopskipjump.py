@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from buckler import draws
-from buckler.attacks.engine import logits_of
+from buckler.attacks.engine import checked_rows, logits_of
 from buckler.attacks.estimate import signs
 from buckler.attacks.square_windows import as_image
 from buckler.errors import UsageError
@@ -66,11 +66,7 @@ class HopSkipJump:
     ) -> Tensor:
         if not isinstance(threat, LpBall) or threat.norm == "l1":
             raise UsageError(f"HopSkipJump needs an L-infinity or L2 ball. Got {threat}")
-        x, rows = x.detach(), torch.arange(len(x), device=x.device) if rows is None else rows
-        if not len(x) == len(y) == len(rows):
-            raise UsageError(
-                f"x, y and rows must have one entry a row. Got {len(x)}, {len(y)}, {len(rows)}"
-            )
+        x, rows = checked_rows(x, y, threat, rows)
         found = _Found(model, x, y, threat, rows, self.queries, self.within)
         if not len(x):
             return found.answer()

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from buckler.attacks.engine import logits_of
+from buckler.attacks.engine import checked_rows, logits_of
 from buckler.errors import UsageError
 from buckler.losses import LOSSES
 from buckler.protocols import Classifier, Threat
@@ -31,11 +31,7 @@ class Nearest:
     """
 
     def __init__(self, x: Tensor, y: Tensor, threat: Threat, rows: Tensor | None) -> None:
-        rows = torch.arange(len(x), device=x.device) if rows is None else rows
-        if not len(x) == len(y) == len(rows):
-            raise UsageError(
-                f"x, y and rows must have one entry a row. Got {len(x)}, {len(y)}, {len(rows)}"
-            )
+        x, rows = checked_rows(x, y, threat, rows)
         self.x, self.y, self.threat, self.rows = x, y, threat, rows
         self.index = torch.arange(len(x), device=x.device)
         self.best = x.clone(memory_format=torch.contiguous_format)
@@ -59,7 +55,7 @@ class Nearest:
         better = ((far < nearest) | torch.isinf(nearest) & (objective > highest)).nonzero()[:, 0]
         if len(better):
             at = better if whole else self.index[better]
-            self.best.index_copy_(0, at, candidates.index_select(0, better))
+            self.best.index_copy_(0, at, candidates.detach().index_select(0, better))
             self.distance.index_copy_(0, at, far[better])
             self.objective.index_copy_(0, at, objective[better])
         return objective

@@ -60,14 +60,14 @@ class OnePixel:
             active.judge(active.x, logits_of(model, active.x))
         if not len(active):
             return active.best
-        genes = self._first(active, threat.pixels, seed)
-        fitness, stay = self._rate(model, active, genes)
+        genes = self._first(active, threat, seed)
+        fitness, stay = self._rate(model, active, threat, genes)
         genes, fitness = genes[stay], fitness[stay]
         for generation in range(self.generations):
             if not len(active):
                 break
             children = self._children(genes, fitness, active.rows, seed, generation)
-            rated, stay = self._rate(model, active, children)
+            rated, stay = self._rate(model, active, threat, children)
             better = (rated > fitness)[stay]
             genes = torch.where(better[:, :, None, None], children[stay], genes[stay])
             fitness = torch.where(better, rated[stay], fitness[stay])
@@ -78,10 +78,10 @@ class OnePixel:
         """Forward passes of a row that is never won."""
         return 1 + self.population * (1 + self.generations)
 
-    def _first(self, active: ActiveSet, pixels: int, seed: int) -> Tensor:
+    def _first(self, active: ActiveSet, threat: PixelBudget, seed: int) -> Tensor:
         """(n, population, pixels, 1 + channels): a place in [0, 1), then values in [0, 1]."""
-        channels = as_grid(active.x).shape[1]
-        shape = (self.population, pixels, 1 + channels)
+        channels = threat.grid(active.x).shape[1]
+        shape = (self.population, threat.pixels, 1 + channels)
         u = draws.uniform(draws.derive(seed, "first"), active.rows, 0, shape)
         # Places are spread evenly over the members, values lie at the ends for two in three.
         spread = torch.linspace(0, 1, self.population + 1, device=u.device)[:-1]
@@ -102,17 +102,19 @@ class OnePixel:
         child = torch.where(from_best, best, a) + self.scale * (b - c)
         return torch.cat([child[..., :1] % 1, child[..., 1:].clamp(0, 1)], -1)
 
-    def _rate(self, model: Classifier, active: ActiveSet, genes: Tensor) -> tuple[Tensor, Tensor]:
+    def _rate(
+        self, model: Classifier, active: ActiveSet, threat: PixelBudget, genes: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """The objective of each member (n, population), and which rows are still to be won."""
         n, size = genes.shape[:2]
-        box = active.threat.box
+        box, grouped = threat.box, threat.grouped
         owner = torch.arange(n, device=genes.device).repeat_interleave(size)
         batch = max(1, _VALUES // active.x[0].numel())
         parts = zip(owner.split(batch), genes.flatten(0, 1).split(batch), strict=True)
         # Painted part by part: all members at once would take population times x's memory.
         logits = torch.cat(
             [
-                logits_of(model, paint(active.x[own], part[:, None], box)[:, 0])
+                logits_of(model, paint(active.x[own], part[:, None], box, grouped)[:, 0])
                 for own, part in parts
             ]
         )
@@ -120,15 +122,15 @@ class OnePixel:
         fitness = goal.objective(logits, active.y[owner]).reshape(n, size)
         best = fitness.argmax(1)
         at = torch.arange(n, device=genes.device)
-        points = paint(active.x, genes[at, best][:, None], box)[:, 0]
+        points = paint(active.x, genes[at, best][:, None], box, grouped)[:, 0]
         stay = active.judge(points, logits.reshape(n, size, -1)[at, best])
         return fitness.to(genes.dtype), stay
 
 
-def paint(x: Tensor, genes: Tensor, box: tuple[float, float]) -> Tensor:
+def paint(x: Tensor, genes: Tensor, box: tuple[float, float], grouped: bool = True) -> Tensor:
     """x (n, ...) with the pixels of genes (n, p, k, 1 + c) set: (n, p, ...)."""
     low, high = box
-    grid = as_grid(x)
+    grid = as_grid(x, grouped)
     n, channels, places = grid.shape
     size = genes.shape[1]
     place = (genes[..., 0] * places).long().clamp(0, places - 1)

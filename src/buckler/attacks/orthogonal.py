@@ -5,12 +5,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from buckler.attacks.engine import ActiveSet, checked, logits_of, parts
+from buckler.attacks.engine import ActiveSet, checked, logits_of
 from buckler.errors import UsageError
 from buckler.losses import LOSSES
 from buckler.protocols import Classifier, Threat
 from buckler.threats import Goal, LpBall
 from buckler.threats.lp import per_row
+from buckler.threats.rows import parts
 
 _PARALLEL = 1e-3  # share of a gradient that must be orthogonal to the other one to be followed
 

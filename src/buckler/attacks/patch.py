@@ -70,8 +70,8 @@ class PatchAttack:
         if not len(active):
             return active.best
         if self.universal:
-            content, corner = self.universal_patch(model, x, y, threat)
-            return stick(x, content[None], torch.tensor([corner], device=x.device))
+            content, corner = self.universal_patch(model, active.x, y, threat)
+            return stick(active.x, content[None], torch.tensor([corner], device=x.device))
         grad, logits = gradient(model, x, y, threat.goal, LOSSES[self.loss])
         corners = self._places(active, threat, _gain(grad, x, threat), seed)
         corners = corners[active.judge(x, logits)]

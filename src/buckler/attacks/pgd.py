@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from buckler.attacks.engine import ActiveSet, gradient, logits_of
+from buckler.attacks.engine import ActiveSet, gradient, kept, logits_of
 from buckler.errors import UsageError
 from buckler.losses import LOSSES
 from buckler.protocols import Classifier, Threat
 from buckler.threats import LpBall, PixelBudget
 from buckler.threats.lp import per_row
+from buckler.threats.rows import parts
 
 
 @dataclass(frozen=True)
@@ -88,19 +89,29 @@ class PGD:
         return active.x
 
     def _climb(self, model: Classifier, active: ActiveSet, x_adv: Tensor) -> None:
-        loss, velocity = LOSSES[self.loss], torch.zeros_like(x_adv)
+        loss, velocity = (
+            LOSSES[self.loss],
+            torch.zeros_like(x_adv if self.momentum else x_adv[:, :0]),
+        )
         for step in range(self.steps):
-            grad, logits = gradient(model, x_adv, active.y, active.threat.goal, loss)
-            stay = active.judge(x_adv, logits, drop=self.stop)
+            size = self.step_size * (1 - 0.9 * step / self.steps if self.decay else 1)
+            logits, ahead = [], torch.empty_like(x_adv)
+            for part in parts(x_adv):  # each part's step follows while its gradient is in the cache
+                threat = active.threat.take(part)
+                grad, found = gradient(model, x_adv[part], active.y[part], threat.goal, loss)
+                if self.momentum:
+                    mean = grad.flatten(1).abs().mean(1).clamp_min(torch.finfo(grad.dtype).tiny)
+                    grad = velocity[part] = self.momentum * velocity[part] + grad / per_row(
+                        mean, grad
+                    )
+                ahead[part] = ascend(threat, active.x[part], x_adv[part], grad, size)
+                logits.append(found)
+            stay = active.judge(x_adv, torch.cat(logits), drop=self.stop)
             if not len(active):
                 return
+            x_adv = ahead
             if len(active) < len(stay):
-                x_adv, grad, velocity = x_adv[stay], grad[stay], velocity[stay]
-            if self.momentum:
-                mean = grad.flatten(1).abs().mean(1).clamp_min(torch.finfo(grad.dtype).tiny)
-                velocity = grad = self.momentum * velocity + grad / per_row(mean, grad)
-            size = self.step_size * (1 - 0.9 * step / self.steps if self.decay else 1)
-            x_adv = ascend(active.threat, active.x, x_adv, grad, size)
+                x_adv, velocity = kept(stay, ahead, velocity)
         active.judge(x_adv, logits_of(model, x_adv), drop=self.stop)
 
 

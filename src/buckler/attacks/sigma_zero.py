@@ -65,6 +65,7 @@ class SigmaZero:
         if not isinstance(threat, PixelBudget):
             raise UsageError(f"SigmaZero needs a PixelBudget. Got {threat}")
         near = Nearest(x, y, threat, rows)
+        x = near.x
         if not len(x):
             return near.best
         loss, width = SIGNED[self.loss], threat.box[1] - threat.box[0]

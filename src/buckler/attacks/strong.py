@@ -87,7 +87,7 @@ class Strong:
             draws.derive(seed, "first"),
         )
         active.reopen()
-        ranked = self._ranked(model, active, logits, y)
+        ranked = self._ranked(model, active, best_targets(logits, y, threat.goal, self.targets))
         for rank in range(min(self.finalists, ranked.shape[1])):
             active.reopen()
             goal = Goal("targeted", ranked[active.index, rank])
@@ -113,9 +113,8 @@ class Strong:
         now = active.best_objective[active.index]
         active.keep(-now <= self.hope * (now - before[active.index]))
 
-    def _ranked(self, model: Classifier, active: ActiveSet, logits: Tensor, y: Tensor) -> Tensor:
+    def _ranked(self, model: Classifier, active: ActiveSet, ranked: Tensor) -> Tensor:
         """(all rows, ≤ targets) winning classes; of active rows, that of nearest border first."""
-        ranked = best_targets(logits, y, active.threat.goal, self.targets)
         if not len(active):
             return ranked
         assert isinstance(active.threat, LpBall)

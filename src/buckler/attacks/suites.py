@@ -31,12 +31,19 @@ Suite = tuple[Attack, ...]
 NAMES = ("quick", "standard", "rand", "strong", "blackbox", "physical", "unrestricted")
 
 
-def by_name(name: str, *, norm: Norm | Literal["l0"] = "linf", queries: int = 1000) -> Suite:
+def by_name(
+    name: str,
+    *,
+    norm: Norm | Literal["l0"] = "linf",
+    queries: int = 1000,
+    box: tuple[float, float] = (0.0, 1.0),
+) -> Suite:
     """The suite of that name.
 
     Args:
         norm: of the ball; "l0" (a pixel budget) has a `blackbox` suite alone.
         queries: a row and attack, of attacks by scores or answers alone.
+        box: of the data, for suites with threats of their own.
 
     Raises: UsageError for a name that is none, or not for this norm.
     """
@@ -48,9 +55,10 @@ def by_name(name: str, *, norm: Norm | Literal["l0"] = "linf", queries: int = 10
         return quick(queries, norm)
     if name == "blackbox":
         return blackbox(queries, norm)
-    plain = {"rand": rand, "physical": physical, "unrestricted": unrestricted}
-    if name in plain:
-        return plain[name]()
+    if name == "rand":
+        return rand()
+    if name in ("physical", "unrestricted"):
+        return physical(box) if name == "physical" else unrestricted(box)
     if name in ("standard", "strong"):
         return standard(norm) if name == "standard" else strong(norm)
     raise UsageError(f"a suite must be one of {', '.join(NAMES)}. Got {name!r}")
@@ -90,17 +98,18 @@ def blackbox(queries: int = 1000, norm: Norm = "linf") -> Suite:
     return (*scores, HopSkipJump(queries=queries, within=True))
 
 
-def physical() -> Suite:
+def physical(box: tuple[float, float] = (0.0, 1.0)) -> Suite:
     """Things put into the scene: a small patch, and a sticker seen from many sides."""
-    return (Under(PatchAttack(), Patch(0.02)), Under(StickerAttack(), Sticker()))
+    patch, sticker = Patch(0.02, box=box), Sticker(box=box)
+    return (Under(PatchAttack(), patch), Under(StickerAttack(), sticker))
 
 
-def unrestricted() -> Suite:
+def unrestricted(box: tuple[float, float] = (0.0, 1.0)) -> Suite:
     """Changes that no ball holds: where it stands, how it is lit, how badly it is seen."""
     return (
-        Under(WorstOfK(), Spatial()),
-        Under(ColourShift(), Colour()),
-        Under(Corruptions(), Corruption(severity=3)),
+        Under(WorstOfK(), Spatial(fill=box[0], box=box)),
+        Under(ColourShift(), Colour(box=box)),
+        Under(Corruptions(), Corruption(severity=3, box=box)),
     )
 
 

@@ -109,7 +109,7 @@ class Transfer:
                 f"shape {tuple(x.shape[1:])}: set diversity=0 and kernel=0"
             )
         active = ActiveSet(x, y, threat, rows)
-        x_adv, velocity = x, torch.zeros_like(x)
+        x_adv, velocity = active.x, torch.zeros_like(active.x)
         for step in range(self.steps):
             if self.ask_every and len(active) and step % self.ask_every == 0:
                 stay = active.judge(x_adv, logits_of(model, x_adv))

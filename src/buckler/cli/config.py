@@ -55,7 +55,7 @@ class DataSection(_Section):
 
 
 class ThreatSection(_Section):
-    norm: Literal["linf", "l2"] = "linf"
+    norm: Literal["linf", "l2", "l1"] = "linf"
     eps: Annotated[float, Field(gt=0)] = 0.1
     curve: tuple[Annotated[float, Field(gt=0)], ...] = (0.01, 0.03, 0.1, 0.3)
     one_pixel: bool = True
@@ -123,6 +123,18 @@ class PolicySection(_Section):
     success: Share = 0.15
 
 
+class RedteamSection(_Section):
+    """Attacks from outside: whom, how hard, how fast."""
+
+    hosts: tuple[str, ...] = ()
+    suite: str = "blackbox"
+    rows: Count = 50
+    queries: Count = 20_000
+    per_row: Annotated[int, Field(ge=0)] = 0
+    rate: Annotated[float, Field(ge=0)] = 100.0
+    seed: int = 0
+
+
 class Config(_Section):
     """One project: every verb reads it, `buckler run` needs nothing else."""
 
@@ -134,6 +146,7 @@ class Config(_Section):
     guard: GuardSection = GuardSection()
     certify: CertifySection = CertifySection()
     policy: PolicySection = PolicySection()
+    redteam: RedteamSection = RedteamSection()
     output: Path = Path("out")
 
 
@@ -201,7 +214,7 @@ class_names = []                     # in the order of the logits; default "0", 
 seed = 0                             # of the splits
 
 [threat]
-norm = "linf"                        # or "l2"
+norm = "linf"                        # or "l2", "l1"
 eps = 0.1                            # radius in input units; for 8-bit pixels in [0, 1] think k/255
 curve = [0.01, 0.03, 0.1, 0.3]       # radii of the success curve
 one_pixel = true                     # images: also try a single pixel
@@ -237,4 +250,13 @@ accuracy_ratio = 0.95                # (accepted and right) / the original's acc
 review_rate = 0.10                   # of clean inputs, at most
 added_latency_ms = 100.0             # at p95, under
 success = 0.15                       # accepted and wrong under the adaptive suite, under
+
+[redteam]                            # `buckler redteam`: attacks from outside
+hosts = []                           # that may be attacked, beside loopback: ["model.example.com"]
+suite = "blackbox"                   # a named set of attacks
+rows = 50                            # drawn at random from the test split
+queries = 20000                      # in all, at most
+per_row = 0                          # of one attack on one row; 0: an equal share
+rate = 100.0                         # rows a second to an endpoint, at most; 0: no limit
+seed = 0
 """

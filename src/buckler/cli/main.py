@@ -16,6 +16,7 @@ from buckler.cli.demo import demo
 from buckler.cli.harden import harden
 from buckler.cli.init import init
 from buckler.cli.predict import predict
+from buckler.cli.redteam import redteam
 from buckler.cli.run import run
 from buckler.cli.serve import serve
 from buckler.errors import BucklerError
@@ -30,7 +31,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (init, run, assess, harden, build, certify, check, predict, serve, demo):
+for verb in (init, run, assess, harden, build, certify, check, predict, serve, redteam, demo):
     app.command()(verb)
 
 

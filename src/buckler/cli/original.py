@@ -8,7 +8,6 @@ from buckler.assess.target import Target
 from buckler.attacks import Square, suites
 from buckler.cli import show
 from buckler.cli.project import Project
-from buckler.errors import UsageError
 from buckler.models import RemoteClassifier, check_classifier, differentiable
 from buckler.threats import Goal
 
@@ -34,25 +33,16 @@ def original_target(project: Project, x: Tensor) -> Target:
 
 
 def original_suite(project: Project, x: Tensor) -> suites.Suite:
-    """The quick suite; of a model without gradients, its attacks by scores alone.
-
-    Raises: UsageError if none is left: no figure is better than one of no attacks.
-    """
+    """The quick suite; of a model without gradients, its attacks by scores alone."""
     section, norm = project.config.assess, project.config.threat.norm
     suite = suites.quick(section.queries, norm)
     model = project.classifier()
     if differentiable(model, x):
         return suite
-    left = tuple(attack for attack in suite if isinstance(attack, Square))
-    if not left:
-        raise UsageError(
-            f"{project.config.model.source} gives no gradients, and there is no attack by scores "
-            f'alone for the norm {norm}: set threat.norm = "linf"'
-        )
     show.line(f"no gradients come out of {project.config.model.source}: attacked by scores alone")
     if isinstance(model, RemoteClassifier) and model.scores == "decisions":
         show.line(
             "it answers bare decisions, which hide the way: take the figures as lower bounds",
             "yellow",
         )
-    return left
+    return tuple(attack for attack in suite if isinstance(attack, Square))

@@ -47,7 +47,8 @@ class Project:
         project = cls(config, folder)
         for eps in (config.threat.eps, *config.threat.curve, project.harden_eps):
             project.threat_at(eps)
-        project.check_guard()
+        if config.model.factory:  # nothing is built of a file or an endpoint
+            project.check_guard()
         certify = config.certify
         if clopper_pearson_lower(certify.n, certify.n, certify.alpha) <= 0.5:
             raise UsageError(

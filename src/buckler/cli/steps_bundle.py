@@ -23,7 +23,7 @@ from buckler.certify import certify
 from buckler.cli import show
 from buckler.cli.project import Project, is_done, mark_done
 from buckler.defenses import defense
-from buckler.errors import DataError
+from buckler.errors import DataError, UsageError
 from buckler.guard import Guard, article, calibrate, load_bundle, write_bundle
 from buckler.guard.bundle import OWN_FACTORIES, MemberSource
 from buckler.harden import choose_weights
@@ -80,7 +80,15 @@ def build_bundle(project: Project) -> Json:
 
 
 def load_guard(project: Project, bundle: Path) -> Guard:
-    return load_bundle(bundle, factories=(*OWN_FACTORIES, project.config.model.factory))
+    """Raises: UsageError if the bundle was made for other inputs or classes than the data's."""
+    guard = load_bundle(bundle, factories=(*OWN_FACTORIES, project.config.model.factory))
+    spec = project.data.spec
+    if (guard.spec.shape, guard.spec.class_names) != (spec.shape, spec.class_names):
+        raise UsageError(
+            f"the bundle {bundle} takes {guard.spec.shape} and knows {guard.spec.class_names}: "
+            f"the data have {spec.shape} and {spec.class_names}"
+        )
+    return guard
 
 
 def assess_bundle(project: Project, bundle: Path) -> Json:

@@ -10,8 +10,11 @@ from buckler.cli import show
 from buckler.cli.original import original_target
 from buckler.cli.project import Project
 from buckler.cli.steps_bundle import load_guard
+from buckler.errors import UsageError
+from buckler.models import differentiable
 
 Json = dict[str, Any]
+_IMAGES = ("physical", "unrestricted")
 
 
 def assess_suite(project: Project, name: str, bundle: Path | None = None) -> Json:
@@ -19,15 +22,26 @@ def assess_suite(project: Project, name: str, bundle: Path | None = None) -> Jso
 
     Suites with threats of their own (physical, unrestricted) leave threat.eps aside.
 
-    Raises: UsageError for an unknown suite, or one that needs gradients the model does not give.
+    Raises: UsageError for an unknown suite, one that needs gradients the model does not give or
+        images, and a bundle for other inputs than the data's.
     """
-    section, norm = project.config.assess, project.config.threat.norm
-    suite = suites.by_name(name, norm=norm, queries=section.queries)
+    section, norm, spec = project.config.assess, project.config.threat.norm, project.data.spec
+    suite = suites.by_name(name, norm=norm, queries=section.queries, box=spec.box)
     x, y, rows = project.data["test"].sample(section.rows, section.seed)
+    if name in _IMAGES and len(spec.shape) < 2:
+        raise UsageError(
+            f"the suite {name!r} is for images, and these inputs have the shape {spec.shape}: "
+            "take another suite"
+        )
     if bundle is None:
         target, folder = original_target(project, x), project.out / "assessment"
     else:
         target, folder = of_guard(load_guard(project, bundle)), bundle / "evidence"
+    if name != "blackbox" and not differentiable(target.view, x):
+        raise UsageError(
+            f"the suite {name!r} needs gradients, and {project.config.model.source} gives none: "
+            "take --suite blackbox, or buckler assess without --suite"
+        )
     own = next((attack.threat for attack in suite if isinstance(attack, Under)), None)
     threat = project.threat if own is None else own
     with show.bar(f"{name} suite") as progress:

@@ -1,6 +1,7 @@
 """XGBoost and LightGBM from their own files: margins as logits, for black-box attacks."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from buckler.inputs import InputSpec
 from buckler.models.scores import two_columns
 
 _INSTALL = 'need their library: pip install -e ".[tabular]" in Buckler\'s folder'
-_HEADER_LINES = 50  # of a LightGBM file, far before its first tree
+_WHERE = re.compile(r"^\[[^]]*\] \S+:\d+: ")  # time and line of XGBoost's own source
 
 
 class XGBoostClassifier:
@@ -35,7 +36,7 @@ class XGBoostClassifier:
         try:
             self._booster.load_model(path)
         except (xgboost.core.XGBoostError, ValueError) as error:
-            first = str(error).strip().partition("\n")[0]
+            first = _WHERE.sub("", str(error).strip().partition("\n")[0])
             raise UsageError(f"{path} cannot be read as an XGBoost file: {first}") from None
         self._booster.set_param({"nthread": 1})
         facts = json.loads(self._booster.save_config())["learner"]
@@ -99,16 +100,35 @@ def _logits(margins: np.ndarray, x: Tensor) -> Tensor:
 
 
 def _header(path: Path) -> dict[str, str]:
-    """The settings at the head of a LightGBM file; its library prints its own complaints."""
+    """The settings at the head of a LightGBM file that is whole: its library ends the process,
+    rather than raise, where a tree is cut off.
+    """
     try:
-        with path.open() as stream:
-            lines = [stream.readline().strip() for _ in range(_HEADER_LINES)]
-    except (OSError, UnicodeDecodeError) as error:
+        content = path.read_bytes()
+    except OSError as error:
         raise UsageError(f"{path} cannot be read as a LightGBM file: {error}") from None
-    facts = dict(line.partition("=")[::2] for line in lines)
-    if lines[0] != "tree" or "num_class" not in facts:
+    head, _, _ = content.partition(b"\nTree=0\n")
+    lines = head.decode("utf-8", "replace").splitlines()
+    facts = {
+        key.strip(): value.strip() for key, _, value in (each.partition("=") for each in lines)
+    }
+    if not lines or lines[0].strip() != "tree" or not facts.get("num_class", "").isdecimal():
         raise UsageError(f"{path} cannot be read as a LightGBM file: it does not begin as one")
+    if not _whole(content, len(head) + 1, facts.get("tree_sizes", "").split()):
+        raise UsageError(
+            f"{path} cannot be read as a LightGBM file: its trees are not of the sizes it names. "
+            "Was it cut off, or edited? Save the booster again"
+        )
     return facts
+
+
+def _whole(content: bytes, start: int, sizes: list[str]) -> bool:
+    """Whether trees of so many bytes stand one after the other from `start`, and then the end."""
+    for number, size in enumerate(sizes):
+        if not size.isdecimal() or not content.startswith(b"Tree=%d\n" % number, start):
+            return False
+        start += int(size)
+    return bool(sizes) and content.startswith(b"end of trees", start)
 
 
 def _must_exist(path: Path) -> None:

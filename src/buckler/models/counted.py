@@ -1,5 +1,7 @@
 """A classifier that counts what it is asked, and can refuse to answer more."""
 
+import threading
+
 from torch import Tensor
 
 from buckler.errors import BudgetError
@@ -7,7 +9,7 @@ from buckler.protocols import Classifier
 
 
 class Counted:
-    """The same classifier, with exact counts of rows.
+    """The same classifier, with exact counts of rows, from several threads too.
 
     forwards: rows that were classified; backwards: rows whose gradient was taken.
 
@@ -20,18 +22,21 @@ class Counted:
     def __init__(self, model: Classifier, limit: int | None = None) -> None:
         self.model, self.limit = model, limit
         self.forwards = self.backwards = 0
+        self._lock = threading.Lock()
 
     def __call__(self, x: Tensor) -> Tensor:
-        if self.limit is not None and self.forwards + len(x) > self.limit:
-            raise BudgetError(
-                f"the budget of {self.limit} queries is spent: {self.forwards} were asked, and "
-                f"{len(x)} more would pass it"
-            )
-        self.forwards += len(x)
+        with self._lock:
+            if self.limit is not None and self.forwards + len(x) > self.limit:
+                raise BudgetError(
+                    f"the budget of {self.limit} queries is spent: {self.forwards} were asked, and "
+                    f"{len(x)} more would pass it"
+                )
+            self.forwards += len(x)
         logits = self.model(x)
         if logits.requires_grad:
             logits.register_hook(self._came_back)
         return logits
 
     def _came_back(self, grad: Tensor) -> None:
-        self.backwards += len(grad)
+        with self._lock:
+            self.backwards += len(grad)

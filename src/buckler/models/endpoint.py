@@ -46,7 +46,7 @@ def over_http(url: str, body: bytes | None, headers: Mapping[str, str], timeout_
     except urllib.error.HTTPError as error:
         with error:
             return _reply(error.code, dict(error.headers), error.read(_MOST_BYTES + 1))
-    except http.client.HTTPException as error:
+    except (http.client.HTTPException, UnicodeError) as error:  # UnicodeError: a host like a..b
         raise ConnectionError(f"{type(error).__name__}: {error}") from None
 
 
@@ -85,6 +85,11 @@ class Endpoint:
                 "an endpoint needs timeout_s > 0, tries >= 1 and rows_per_second >= 0 (0: no "
                 f"limit). Got {timeout_s}, {tries} and {rows_per_second}"
             )
+        for name, value in (headers or {}).items():
+            if not (value.isascii() and value.isprintable()):
+                raise UsageError(
+                    f"the header {name} must be printable ASCII: is there a line break at its end?"
+                )
         self._headers = {"Content-Type": "application/json", **(headers or {})}
         self._timeout_s, self._tries, self._rate = timeout_s, tries, rows_per_second
         self._transport, self._clock, self._sleep = transport, clock, sleep
@@ -146,7 +151,7 @@ def _json(url: str, reply: Reply) -> object:
         raise UsageError(f"{url} answered more than {_MOST_BYTES} bytes: ask for fewer rows")
     try:
         return json.loads(reply.body)
-    except ValueError:
+    except (ValueError, RecursionError):  # a hostile server nests without end
         raise UsageError(f"{url} must answer JSON. Got {text!r}") from None
 
 

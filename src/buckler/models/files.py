@@ -28,7 +28,7 @@ def open_model(source: Path | str, spec: InputSpec) -> Classifier:
 
     Raises: UsageError for an unknown kind, a missing extra, or a model that does not fit `spec`.
     """
-    if str(source).startswith(("http://", "https://")):
+    if str(source).lower().startswith(("http://", "https://")):
         headers = {"Authorization": os.environ[_KEY]} if _KEY in os.environ else {}
         kind: Kind = "v2" if is_v2(str(source)) else "classify"
         return RemoteClassifier(str(source), spec, kind, endpoint=Endpoint(headers=headers))

@@ -9,10 +9,18 @@ from torch import Tensor, nn
 FEW = 4  # input channels up to which this pays on a CPU
 
 
+def untouched(part: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether this is a layer of that kind, not of one derived from it (its forward or weights may
+    be others), and without hooks."""
+    hooks = (part._forward_pre_hooks, part._forward_hooks, part._backward_hooks)
+    return type(part) is kind and not any(hooks)
+
+
 def fits(part: nn.Module) -> bool:
     """Whether this is a plain convolution of an image's few channels."""
     return (
         isinstance(part, nn.Conv2d)
+        and untouched(part, nn.Conv2d)
         and part.in_channels <= FEW
         and part.groups == 1
         and part.dilation == (1, 1)

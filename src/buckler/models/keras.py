@@ -1,6 +1,7 @@
 """Keras 3 files on Keras's torch backend: a net whose gradients attackers see."""
 
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,8 @@ def _keras() -> Any:
 def _load(keras: Any, path: Path) -> Any:
     if not path.is_file():
         raise UsageError(f"the model {path} does not exist: check model.file")
+    if not zipfile.is_zipfile(path):
+        raise UsageError(f"{path} cannot be read as a Keras 3 file: it is no zip, or was cut off")
     try:
         net = keras.saving.load_model(path, compile=False)
     except Exception as error:  # Keras raises anything, and so do its layers

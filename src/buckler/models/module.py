@@ -33,12 +33,12 @@ class TorchClassifier(nn.Module):
 
     def with_embedding(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Logits (n, k) and the input of the last Linear (n, d), None if there is none."""
-        logits = _logits(self.module(x))
+        logits = logits_in(self.module(x))
         embed = self._embed.pop(threading.get_ident(), None)
         return logits, None if embed is None or embed.ndim != 2 else embed
 
 
-def _logits(output: object) -> Tensor:
+def logits_in(output: object) -> Tensor:
     found = getattr(output, "logits", output)
     if not isinstance(found, Tensor):
         raise UsageError(
@@ -63,7 +63,7 @@ def check_classifier(model: Classifier, x: Tensor, classes: int) -> None:
         )
     try:
         with torch.no_grad():
-            logits = _logits(model(x[:64]))
+            logits = logits_in(model(x[:64]))
     except (RuntimeError, IndexError, ValueError) as error:
         if isinstance(error, UsageError):
             raise

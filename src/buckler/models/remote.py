@@ -237,9 +237,17 @@ def _gateway_url(url: str) -> str:
 
 
 def _clean(url: str) -> str:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        reachable = parts.port != 0
+    except ValueError as error:  # a port that is none, brackets that hold no address
+        raise UsageError(
+            f"an endpoint's URL is http://HOST/... Got one that is none: {error}"
+        ) from None
     if parts.username or parts.password:
         raise UsageError("an endpoint's URL must hold no password: send it as a header")
+    if not (reachable and url.isascii() and url.isprintable() and " " not in url):
+        raise UsageError(f"an endpoint's URL is plain ASCII, the rest %-encoded. Got {url!r}")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise UsageError(f"an endpoint's URL is http://HOST/... or https://HOST/... Got {url!r}")
     return url.rstrip("/")

@@ -122,7 +122,7 @@ class Colour:
         """x under parameters drawn uniformly from their ranges."""
         return self.transform(x, 2 * draws.uniform(seed, rows, step, (5,)) - 1)
 
-    def take(self, idx: Tensor) -> Self:
+    def take(self, idx: Tensor | slice) -> Self:
         return replace(self, goal=self.goal.take(idx))
 
     def with_goal(self, goal: Goal) -> Self:

@@ -114,7 +114,7 @@ class Corruption:
                     out[at] = self.corrupt(x[at], kind, severity, own, rows[at])
         return out
 
-    def take(self, idx: Tensor) -> Self:
+    def take(self, idx: Tensor | slice) -> Self:
         return replace(self, goal=self.goal.take(idx))
 
     def with_goal(self, goal: Goal) -> Self:

@@ -10,6 +10,7 @@ from buckler import draws
 from buckler.errors import UsageError
 from buckler.threats.goal import Goal
 from buckler.threats.projections import l1_size, l2_size
+from buckler.threats.rows import parts
 
 Norm = Literal["linf", "l2", "l1"]
 _ROUNDING = 1e-5  # of eps: what float32 arithmetic may add to a distance
@@ -45,6 +46,10 @@ class LpBall:
         if not low < high:
             raise UsageError(f"box must be (low, high) with low < high. Got {self.box}")
         eps = torch.as_tensor(self.eps)
+        if eps.ndim > 1:
+            raise UsageError(
+                f"eps must be one number, or a tensor (n,), one a row. Got {tuple(eps.shape)}"
+            )
         largest = float(eps.max()) if eps.numel() else 0.0
         if not bool((torch.isfinite(eps) & (eps > 0)).all()):
             raise UsageError(f"eps must be a finite number > 0, in input units. Got {self.eps}")
@@ -80,15 +85,23 @@ class LpBall:
 
     def project(self, x: Tensor, x_adv: Tensor) -> Tensor:
         """The nearest point of ball ∩ box, exactly."""
+        eps = per_row(self.eps, x).expand(len(x), *[1] * (x.ndim - 1))
+        out = torch.empty_like(x)
+        for part in parts(x, least=1):
+            out[part] = self._project(x[part], x_adv[part], eps[part])
+        return out
+
+    def _project(self, x: Tensor, x_adv: Tensor, eps: Tensor) -> Tensor:
         low, high = self.box
-        eps = per_row(self.eps, x)
         if self.norm == "linf":
-            return torch.minimum(torch.maximum(x_adv, x - eps), x + eps).clamp(low, high)
-        delta = (x_adv - x).flatten(1)
-        start, size = x.flatten(1), delta.abs()
-        room = torch.where(delta > 0, high - start, start - low).clamp_min(0)
-        allowed = (l2_size if self.norm == "l2" else l1_size)(size, room, eps.flatten(1).expand(len(x), 1))
-        return (start + allowed.copysign(delta)).clamp(low, high).reshape(x.shape)
+            least, most = (x - eps).clamp_(min=low), (x + eps).clamp_(max=high)
+            return torch.clamp(x_adv, least, most).clamp_(low, high)
+        delta, start = (x_adv - x).flatten(1), x.flatten(1)
+        side = delta.sign()
+        wall = side * ((high - low) / 2) + (high + low) / 2  # the one each value moves to
+        room = wall.sub_(start).mul_(side).clamp_(min=0)
+        allowed = (l2_size if self.norm == "l2" else l1_size)(delta.abs(), room, eps.flatten(1))
+        return allowed.mul_(side).add_(start).clamp_(low, high).reshape(x.shape)
 
     def steepest(self, grad: Tensor) -> Tensor:
         """The direction of norm 1 along which a linear function with this gradient rises most.
@@ -103,11 +116,10 @@ class LpBall:
             top = flat.abs().topk(count, dim=1).indices
             step = torch.zeros_like(flat).scatter(1, top, flat.gather(1, top).sign() / count)
             return step.reshape(grad.shape)
-        # Scaled first: the squares of a saturated loss's gradient underflow.
-        tiny = torch.finfo(grad.dtype).tiny
-        grad = grad / per_row(grad.flatten(1).abs().amax(1), grad).clamp_min(tiny)
-        length = torch.linalg.vector_norm(grad.flatten(1), dim=1)
-        return grad / per_row(length.clamp_min(tiny), grad)
+        out = torch.empty_like(grad)
+        for part in parts(grad, least=1):
+            out[part] = _unit(grad[part])
+        return out
 
     def random_point(self, x: Tensor, seed: int, rows: Tensor, step: int) -> Tensor:
         """A point drawn uniformly from the ball, then projected into the box."""
@@ -122,7 +134,7 @@ class LpBall:
             delta = delta * per_row(u[:, 0] ** (1 / delta[0].numel()), x) if len(x) else delta
         return self.project(x, x + per_row(self.eps, x) * delta)
 
-    def take(self, idx: Tensor) -> Self:
+    def take(self, idx: Tensor | slice) -> Self:
         """The threat of some of the rows."""
         eps = self.eps[idx] if isinstance(self.eps, Tensor) and self.eps.ndim == 1 else self.eps
         return replace(self, eps=eps, goal=self.goal.take(idx))
@@ -140,6 +152,18 @@ class LpBall:
     def to_dict(self) -> dict[str, object]:
         eps = self.eps.tolist() if isinstance(self.eps, Tensor) else self.eps
         return {"kind": "lp", "norm": self.norm, "eps": eps, "goal": self.goal.kind}
+
+
+def _unit(grad: Tensor) -> Tensor:
+    """grad at L2 norm 1; zero stays zero."""
+    tiny = torch.finfo(grad.dtype).tiny
+    length = torch.linalg.vector_norm(grad.flatten(1), dim=1)
+    fine = (length > tiny**0.25) & (length < tiny**-0.25)
+    if not bool(fine.all()):  # squares leave the range; other rows stay as they are, to the bit
+        largest = grad.flatten(1).abs().amax(1).clamp_min(tiny)
+        grad = grad / per_row(torch.where(fine, 1.0, largest), grad)
+        length = torch.linalg.vector_norm(grad.flatten(1), dim=1)
+    return grad / per_row(length.clamp_min(tiny), grad)
 
 
 def _l1_point(x: Tensor, seed: int, rows: Tensor, step: int) -> Tensor:

@@ -128,7 +128,7 @@ class Patch:
         in_rows, in_columns = (down >= 0) & (down < tall), (across >= 0) & (across < broad)
         return (in_rows[:, :, None] & in_columns[:, None, :])[:, None]
 
-    def take(self, idx: Tensor) -> Self:
+    def take(self, idx: Tensor | slice) -> Self:
         return replace(self, goal=self.goal.take(idx))
 
     def with_goal(self, goal: Goal) -> Self:

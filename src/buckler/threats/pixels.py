@@ -88,7 +88,7 @@ class PixelBudget:
         values = (low + (high - low) * values.to(x)).clamp(low, high)
         return torch.where(keep[:, None], values, grid).reshape(x.shape)
 
-    def take(self, idx: Tensor) -> Self:
+    def take(self, idx: Tensor | slice) -> Self:
         return replace(self, goal=self.goal.take(idx))
 
     def with_goal(self, goal: Goal) -> Self:

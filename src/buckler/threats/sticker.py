@@ -178,7 +178,7 @@ class Sticker:
         texture = (low + (high - low) * values).clamp(low, high)
         return self.show(x, texture, self.poses(seed, rows, step, 1)[:, 0])
 
-    def take(self, idx: Tensor) -> Self:
+    def take(self, idx: Tensor | slice) -> Self:
         return replace(self, goal=self.goal.take(idx))
 
     def with_goal(self, goal: Goal) -> Self:
