@@ -70,6 +70,17 @@ def test_the_cost_of_a_row_that_holds() -> None:
     assert (model.forwards, model.backwards) == (6 * (1 + 3 * 21), 6 * 3 * 21)
 
 
+@pytest.mark.parametrize("norm", ["linf", "l1"])
+def test_targets_side_by_side_win_the_same_rows(norm: str) -> None:
+    model = exact_linear((30,), 10)
+    x, y, _ = inputs(20, (30,), model)
+    threat = LpBall(norm, 1.1 * exact(model, x, y, norm) * torch.linspace(0.8, 1.2, 20), WIDE)
+    one = APGD(steps=30, loss="dlr", targets=9, restarts=2)
+    won = [model(a(model, x, y, threat)).argmax(1) != y for a in (one, replace(one, together=4))]
+    assert torch.equal(*won)
+    assert 0 < int(won[0].sum()) < 20
+
+
 def test_each_row_halves_its_own_step() -> None:
     """A row on a zigzag finds the middle of its valley only with smaller steps; its neighbour on a
     plain slope goes the whole way at once."""

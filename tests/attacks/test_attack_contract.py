@@ -46,6 +46,7 @@ CONTRACT = [  # a new attack joins by one line
     (APGD(steps=12, loss="margin", targets=9), LpBall("l2", 0.2, goal=Goal("guarded")), GREY),
     (APGD(steps=12, loss="ce"), LpBall("linf", 0.1, goal=EACH), LINE),
     (APGD(steps=12, targets=2, loss="dlr", widen=True), L1, COLOUR),
+    (APGD(steps=12, loss="dlr", restarts=2, targets=2, together=3), LINF, COLOUR),
     (APGD(steps=30, restarts=2), LpBall("l1", 3.0, (-1.0, 1.0)), LINE),
     (Square(queries=40), LINF, GREY),
     (Square(queries=40), LpBall("linf", 0.1, goal=EACH), COLOUR),
@@ -134,7 +135,8 @@ def test_a_threat_of_another_kind_is_refused(attack, threat, sentence: str) -> N
         (lambda: PGD(momentum=-1.0), r"momentum must be >= 0\. Got -1\.0"),
         (lambda: FGSM(start="y"), "start must be x, ball or noise. Got 'y'"),
         (lambda: FGSM(step_size=0), "step_size must be > 0"),
-        (lambda: APGD(steps=0), r"steps >= 1, restarts >= 1, .*Got steps=0"),
+        (lambda: APGD(steps=0), r"steps, restarts and together >= 1.*Got steps=0"),
+        (lambda: APGD(together=0), "together=0"),
         (lambda: APGD(rho=2.0), r"0 < rho <= 1\. .*rho=2\.0"),
         (lambda: APGD(loss="mse"), "loss must be one of"),
         (

@@ -32,6 +32,8 @@ class APGD:
         targets: 0, or how many of the best other classes of x are climbed to, one after another.
         rho: share of steps that must improve, else the step is halved.
         widen: L1 only: 0.3 of the steps at three times eps, 0.3 at twice, the rest at eps.
+        together: how many restarts and targets of a row climb side by side, as rows of one batch:
+            for accelerators that few rows leave idle. It costs more where an early one wins.
     """
 
     steps: int = 100
@@ -40,14 +42,16 @@ class APGD:
     targets: int = 0
     rho: float = 0.75
     widen: bool = False
+    together: int = 1
     name: str = "APGD"
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.restarts < 1 or self.targets < 0 or not 0 < self.rho <= 1:
+        counts = (self.steps, self.restarts, self.together)
+        if min(counts) < 1 or self.targets < 0 or not 0 < self.rho <= 1:
             raise UsageError(
-                "APGD needs steps >= 1, restarts >= 1, targets >= 0 and 0 < rho <= 1. Got "
-                f"steps={self.steps}, restarts={self.restarts}, targets={self.targets}, "
-                f"rho={self.rho}"
+                "APGD needs steps, restarts and together >= 1, targets >= 0 and 0 < rho <= 1. Got "
+                f"steps={self.steps}, restarts={self.restarts}, together={self.together}, "
+                f"targets={self.targets}, rho={self.rho}"
             )
         if self.loss not in LOSSES:
             raise UsageError(f"loss must be one of {', '.join(LOSSES)}. Got {self.loss!r}")
@@ -73,16 +77,20 @@ class APGD:
         active.judge(x, logits)
         ranked = best_targets(logits, y, threat.goal, self.targets)
         loss = self._loss(logits.shape[1])
-        for restart in range(self.restarts):
-            for rank in range(max(1, ranked.shape[1])):
-                active.reopen()
-                goal = active.threat.goal
-                if ranked.shape[1]:
-                    goal = Goal("targeted", ranked[active.index, rank])
-                start = draws.derive(seed, restart, rank)
-                climb_from_noise(
-                    model, active, goal, loss, self.steps, start, rho=self.rho, widen=self.widen
-                )
+        runs = [(r, t) for r in range(self.restarts) for t in range(max(1, ranked.shape[1]))]
+        for first in range(0, len(runs), self.together):
+            active.reopen()
+            group = runs[first : first + self.together]
+            starts = [start_points(active, draws.derive(seed, *run)) for run in group]
+            lanes = active if len(group) == 1 else active.repeated(len(group))
+            goal = lanes.threat.goal
+            if ranked.shape[1]:
+                goal = Goal("targeted", torch.cat([ranked[active.index, t] for _, t in group]))
+            climb_from(
+                model, lanes, goal, loss, self.steps, torch.cat(starts), self.rho, self.widen
+            )
+            if lanes is not active:
+                active.record(*lanes.best_of(len(group)))
         return active.best
 
     def _loss(self, classes: int) -> Loss:
@@ -91,30 +99,36 @@ class APGD:
         return LOSSES[self.loss]
 
 
-def climb_from_noise(
+def climb_from(
     model: Classifier,
     active: ActiveSet,
     goal: Goal,
     loss: Loss,
     steps: int,
-    seed: int,
-    *,
+    x_adv: Tensor,
     rho: float = 0.75,
     widen: bool = False,
 ) -> None:
-    """One run of APGD on the active rows, each from a random point of its own."""
+    """One run of APGD on the active rows from x_adv, towards `goal`."""
     threat = active.threat
     assert isinstance(threat, LpBall)
     if not len(active):
         return
     if threat.norm != "l1":
-        climb(model, active, goal, loss, _surface_point(active, seed), steps, rho)
+        climb(model, active, goal, loss, x_adv, steps, rho)
         return
-    noise = draws.normal(seed, active.rows, 0, tuple(active.x.shape[1:])).to(active.x)
-    x_adv, wide = active.x + noise, math.ceil(0.3 * steps) if widen else 0
+    wide = math.ceil(0.3 * steps) if widen else 0
     for factor in (3, 2) if wide else ():
         x_adv = climb_sparse(model, active, goal, loss, x_adv, wide, factor, fresh=factor == 3)
     climb_sparse(model, active, goal, loss, x_adv, steps - 2 * wide, fresh=not wide)
+
+
+def start_points(active: ActiveSet, seed: int) -> Tensor:
+    """Where a run begins: a random point of the ball's surface; in L1, x and noise."""
+    assert isinstance(active.threat, LpBall)
+    if active.threat.norm != "l1":
+        return _surface_point(active, seed)
+    return active.x + draws.normal(seed, active.rows, 0, tuple(active.x.shape[1:])).to(active.x)
 
 
 def climb(

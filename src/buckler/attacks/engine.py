@@ -134,14 +134,18 @@ class ActiveSet:
         Returns: (active before,) bool, the rows that stay: slice your own state with it.
         """
         objective = self.threat.goal.objective(logits, self.y).to(self.best_objective.dtype)
-        better = (objective > self.best_objective[self.index]).nonzero()[:, 0]
-        at = self.index[better]
-        self.best.index_copy_(0, at, candidates.detach().index_select(0, better))
-        self.best_objective[at] = objective[better]
+        self.record(candidates, objective)
         stay = (objective <= 0) if drop else torch.ones_like(objective, dtype=torch.bool)
         if not bool(stay.all()):
             self.keep(stay)
         return stay
+
+    def record(self, candidates: Tensor, objective: Tensor) -> None:
+        """Keep the candidates (active, ...) that do better than the best of their rows."""
+        better = (objective > self.best_objective[self.index]).nonzero()[:, 0]
+        at = self.index[better]
+        self.best.index_copy_(0, at, candidates.detach().index_select(0, better))
+        self.best_objective[at] = objective[better]
 
     def keep(self, stay: Tensor) -> None:
         """Slice everything to the rows where `stay` (active,) is true."""
@@ -149,6 +153,18 @@ class ActiveSet:
         self.x, self.y = self.x.index_select(0, where), self.y[where]
         self.rows, self.index = self.rows[where], self.index[where]
         self.threat = self.threat.take(where)
+
+    def repeated(self, times: int) -> "ActiveSet":
+        """A set of its own that holds the active rows `times` over, one after another."""
+        lanes = torch.arange(len(self), device=self.x.device).repeat(times)
+        threat = self.threat.take(lanes)
+        return ActiveSet(self.x[lanes], self.y[lanes], threat, self.rows[lanes])
+
+    def best_of(self, times: int) -> tuple[Tensor, Tensor]:
+        """The best point and objective of each row of a set that was `repeated`."""
+        objective, lane = self.best_objective.reshape(times, -1).max(0)
+        points = self.best.unflatten(0, (times, -1))
+        return points[lane, torch.arange(len(lane), device=lane.device)], objective
 
     def reopen(self) -> None:
         """Make every row active again that no point has won yet: the next restart's rows."""

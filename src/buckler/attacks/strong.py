@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from buckler import draws
-from buckler.attacks.apgd import best_targets, climb_from_noise
+from buckler.attacks.apgd import best_targets, climb_from, start_points
 from buckler.attacks.engine import ActiveSet, gradient, logits_of
 from buckler.attacks.square import Square
 from buckler.errors import UsageError
-from buckler.losses import LOSSES, pair
+from buckler.losses import LOSSES, Loss, pair
 from buckler.protocols import Classifier, Threat
 from buckler.threats import Goal, LpBall
 
@@ -78,31 +78,24 @@ class Strong:
         before = active.best_objective.clone()
         cross_entropy, dlr = LOSSES["ce"], LOSSES["dlr" if logits.shape[1] > 3 else "pair"]
 
-        climb_from_noise(
-            model,
-            active,
-            active.threat.goal,
-            cross_entropy,
-            self.first,
-            draws.derive(seed, "first"),
-        )
+        def run(goal: Goal, loss: Loss, steps: int, *label: str | int) -> None:
+            start = start_points(active, draws.derive(seed, *label))
+            climb_from(model, active, goal, loss, steps, start)
+
+        run(active.threat.goal, cross_entropy, self.first, "first")
         active.reopen()
         ranked = self._ranked(model, active, best_targets(logits, y, threat.goal, self.targets))
         for rank in range(min(self.finalists, ranked.shape[1])):
             active.reopen()
-            goal = Goal("targeted", ranked[active.index, rank])
-            climb_from_noise(model, active, goal, dlr, self.steps, draws.derive(seed, rank))
+            run(Goal("targeted", ranked[active.index, rank]), dlr, self.steps, rank)
         active.reopen()
         Square(queries=self.queries).search(model, active, draws.derive(seed, "square"))
 
         for rank in range(ranked.shape[1]):
             self._hopeful(active, before)
-            goal = Goal("targeted", ranked[active.index, rank])
-            climb_from_noise(model, active, goal, dlr, self.last, draws.derive(seed, "last", rank))
+            run(Goal("targeted", ranked[active.index, rank]), dlr, self.last, "last", rank)
         self._hopeful(active, before)
-        climb_from_noise(
-            model, active, active.threat.goal, cross_entropy, self.last, draws.derive(seed, "ce")
-        )
+        run(active.threat.goal, cross_entropy, self.last, "ce")
         self._hopeful(active, before)
         Square(queries=self.more).search(model, active, draws.derive(seed, "more"))
         return active.best
