@@ -9,6 +9,7 @@ from buckler.protocols import Classifier, Threat
 from buckler.threats import Goal
 from buckler.threats.rows import parts
 
+_FORWARD = 256  # rows of a pass that keeps nothing for a gradient, at least
 _OUTSIDE = 1e-4  # of the box's width: what rounding may have put outside
 
 
@@ -17,7 +18,7 @@ def logits_of(model: Classifier, x: Tensor) -> Tensor:
     with torch.no_grad():
         if not len(x):
             return checked(model(x), x)
-        found = [checked(model(x[part]), x[part]) for part in parts(x)]
+        found = [checked(model(x[part]), x[part]) for part in parts(x, least=_FORWARD)]
     return found[0] if len(found) == 1 else torch.cat(found)
 
 

@@ -138,8 +138,9 @@ def _lead(kind: Kind) -> Loss:
 
 
 def _length(norm: str, move: Tensor) -> Tensor:
-    order = {"linf": torch.inf, "l2": 2, "l1": 1}[norm]
-    length: Tensor = torch.linalg.vector_norm(move, ord=order, dim=1)
+    if norm == "linf":
+        return move.abs().amax(1)
+    length: Tensor = torch.linalg.vector_norm(move, ord=2 if norm == "l2" else 1, dim=1)
     return length
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 _ROUNDS = 64  # each one meets a wall more; a handful is the rule
 _TINY = 1e-30
+_NEAR = 1e-6  # of what a row needs: nearer than that it is there
 
 
 def onto_plane(
@@ -26,43 +27,44 @@ def onto_plane(
     low, high = box
     top = slope.abs().amax(1).clamp_min(_TINY)  # squares of small slopes underflow
     slope = slope * (torch.where(gap > 0, -1, 1) / top)[:, None]  # moves gain along it, from here
-    room = torch.where(slope > 0, high - x, x - low).clamp_min_(0)
+    side = slope.sign()  # masks and torch.where cost ten times what signs and products do
+    wall = side * ((high - low) / 2) + (high + low) / 2
+    room = wall.sub_(x).mul_(side).clamp_min_(0)
     steep, need = slope.abs(), (gap.abs() / top)[:, None]
     solve = {"linf": _linf, "l2": _l2, "l1": _l1}[norm]
-    return solve(steep, room, need).copysign(slope).mul_(slope != 0)
+    return solve(steep, room, need).mul_(side)
 
 
 def _linf(steep: Tensor, room: Tensor, need: Tensor) -> Tensor:
     """min(t, room), with the one t a row at which steep · move = need."""
     t = torch.zeros_like(need)
-    walls = steep * room
+    move = torch.zeros_like(steep)
     for _ in range(_ROUNDS):
-        met = room <= t
-        fixed = torch.where(met, walls, 0).sum(1, keepdim=True)
-        free = torch.where(met, 0, steep).sum(1, keepdim=True)
-        new = torch.where(free > 0, (need - fixed) / free.clamp_min(_TINY), torch.inf)
-        new = torch.maximum(t, new)
+        free = (room - move).sign_().mul_(steep).sum(1, keepdim=True)  # of values not at the wall
+        short = need - (steep * move).sum(1, keepdim=True)
+        new = torch.where(free > 0, t + short / free.clamp_min(_TINY), torch.inf)
+        new = torch.where(short > _NEAR * need, new, t)
         if bool((new <= t).all()):
             break
-        t = new
-    return torch.minimum(t, room)
+        t = torch.maximum(t, new)
+        move = torch.minimum(t, room)
+    return move
 
 
 def _l2(steep: Tensor, room: Tensor, need: Tensor) -> Tensor:
     """min(s · steep, room), with the one s a row at which steep · move = need."""
-    s = torch.zeros_like(need)
-    walls, squares = steep * room, steep.square()
+    s, squares = torch.zeros_like(need), steep.square()
+    move = torch.zeros_like(steep)
     for _ in range(_ROUNDS):
-        met = s * steep >= room
-        fixed = torch.where(met, walls, 0).sum(1, keepdim=True)
-        free = torch.where(met, 0, squares).sum(1, keepdim=True)
-        new = torch.where(free > 0, (need - fixed) / free.clamp_min(_TINY), s)
-        new = torch.maximum(s, new)
+        free = (room - move).sign_().mul_(squares).sum(1, keepdim=True)
+        short = need - (steep * move).sum(1, keepdim=True)
+        new = torch.where(free > 0, s + short / free.clamp_min(_TINY), s)
+        new = torch.where(short > _NEAR * need, new, s)
         if bool((new <= s).all()):
             break
-        s = new
-    out = s * steep
-    return torch.minimum(out, room)
+        s = torch.maximum(s, new)
+        move = torch.minimum(s * steep, room)
+    return move
 
 
 def _l1(steep: Tensor, room: Tensor, need: Tensor) -> Tensor:
