@@ -60,7 +60,7 @@ def _gradient() -> list[Case]:
         named = f"PGD-40 {_SIGN[norm]}"
         found.append(_case(named, "gradient", "PGD", options, "pgd", with_pgd, setting, floor=True))
         setting = Setting(norm=norm, steps=100)
-        with_apgd = [p for p in _GRADIENT if p != "foolbox"]
+        with_apgd = ("adv-lib", "torchattacks", "pyautoattack")  # ART keeps the last iterate
         for loss in ("ce", "dlr"):
             named = f"APGD-{loss.upper()} {_SIGN[norm]}"
             options, with_loss = {"steps": 100, "loss": loss}, replace(setting, loss=loss)
