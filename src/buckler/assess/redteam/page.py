@@ -22,7 +22,13 @@ def as_html(value: Json, folder: Path, spec: InputSpec) -> str:
     """The page; the first findings as pictures, if inputs are images."""
     shown = value["findings"][:_PICTURES] if spec.is_image else []
     pictures = [_pictures(each, folder, spec) for each in shown]
-    return _render(_HTML, value, escape=True, pictures=pictures, css=stylesheet())
+    catalogue: dict[str, list[str]] = {}
+    for attack in value["attacks"]:
+        ids = attack["ids"]
+        text = "; ".join([*ids["atlas"], ids["nist"], ids["owasp"], ids["cwe"]])
+        catalogue.setdefault(text, []).append(attack["name"])
+    css = stylesheet()
+    return _render(_HTML, value, escape=True, pictures=pictures, css=css, catalogue=catalogue)
 
 
 def threat_words(threat: Json) -> str:
@@ -138,13 +144,15 @@ finished. As 8-bit files: {{ v.get("success_as_file") | rate }}. Ended: {{ v.end
 <h2>By attack</h2>
 <div class="scroll"><table><caption>95 % Wilson intervals</caption>
 <thead><tr><th>attack</th><th>won / rows</th><th>success</th><th>median queries<br>to a win</th>
-<th>ids</th></tr></thead><tbody>
+</tr></thead><tbody>
 {% for a in v.attacks %}
 <tr><td>{{ a.name }}</td><td>{{ a.broken }} / {{ a.given }}</td><td>{{ a.get("rate") | rate }}</td>
-<td>{{ a.get("median_queries_to_win", "–") }}</td>
-<td class="text">{{ (a.ids.atlas + [a.ids.nist, a.ids.owasp, a.ids.cwe]) | join("; ") }}</td></tr>
+<td>{{ a.get("median_queries_to_win", "–") }}</td></tr>
 {% endfor %}
 </tbody></table></div>
+{% for ids, names in catalogue.items() %}
+<p class="soft">{{ names | join(", ") }}: {{ ids }}.</p>
+{% endfor %}
 <h2>By class</h2>
 <div class="scroll"><table><tbody>
 {% for c in v.classes %}
