@@ -33,6 +33,7 @@ from buckler.threats import LpBall, PixelBudget
 
 Json = dict[str, Any]
 CACHE = Path("out/attacks-bench")
+Mode = Literal["missing", "fresh", "kept"]  # measure what is missing, all again, or nothing
 _LIBRARIES: dict[str, Callable[[str, Setting], Attacker]] = {
     "adv-lib": peers.adv_lib,
     "torchattacks": peers.torchattacks,
@@ -79,7 +80,7 @@ class Scene:
 
 
 class MissingError(Exception):
-    """An attack of ours that is not there (yet)."""
+    """An attack of ours that is not there (yet), or a race that was not run."""
 
 
 def attack_of_ours(name: str, options: Json) -> Attack:
@@ -124,8 +125,11 @@ def attacker_of_ours(case: Case, eps: float) -> Attacker:
     return call
 
 
-def measure(case: Case, scene: Scene, fresh: bool) -> list[Json]:
-    """One row of facts an attacker; read from out/attacks-bench if nothing changed since."""
+def measure(case: Case, scene: Scene, mode: Mode) -> list[Json]:
+    """One row of facts an attacker; read from out/attacks-bench if nothing changed since.
+
+    Raises: MissingError for an attack of ours that is not there, or is not measured (mode "kept").
+    """
     ours = attack_of_ours(*case.ours)
     key = {
         "case": [
@@ -144,7 +148,7 @@ def measure(case: Case, scene: Scene, fresh: bool) -> list[Json]:
         "source": source_hash(ours),
     }
     return cached(
-        f"{case.family}-{case.name}-{scene.name}", key, fresh, lambda: _measure(case, scene)
+        f"{case.family}-{case.name}-{scene.name}", key, mode, lambda: _measure(case, scene)
     )
 
 
@@ -232,12 +236,14 @@ def _reached(row: Json) -> float:
     return math.inf if row["median"] is None else float(row["median"])
 
 
-def cached(name: str, key: Json, fresh: bool, work: Callable[[], list[Json]]) -> list[Json]:
+def cached(name: str, key: Json, mode: Mode, work: Callable[[], list[Json]]) -> list[Json]:
     """work(), kept in out/attacks-bench under a name with the hash of its settings."""
     digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:12]
     plain = "".join(c if c.isalnum() else "-" for c in name)
     path = CACHE / f"{plain}-{digest}.json"
-    if path.exists() and not fresh:
+    if mode == "kept" and not path.exists():
+        raise MissingError("not measured")
+    if path.exists() and mode != "fresh":
         print(f"  {name}: kept from {path}", flush=True)
         kept: list[Json] = files.read_json(path)["rows"]  # type: ignore[assignment]
         return kept

@@ -31,7 +31,10 @@ def run(asked: argparse.Namespace, sections: Sequence[str]) -> list[Json]:
     if "standard" in sections or "strong" in sections:
         wanted = [name for name in ("standard", "strong") if name in sections]
         for recipe, norm, eps in matches(asked):
-            rows += _match(recipe, norm, eps, wanted, asked)
+            try:
+                rows += _match(recipe, norm, eps, wanted, asked)
+            except MissingError as missing:
+                print(f"  {recipe.name} {norm}: skipped, {missing}", flush=True)
     if "oracle" in sections and asked.data_dir:
         for recipe in nets.PUBLISHED:
             if not asked.net or any(part in recipe.name for part in asked.net):
@@ -65,7 +68,7 @@ def _match(
     def theirs() -> list[Json]:
         return [{**facts, "by": "pyautoattack", **_autoattack(net, x, y, norm, eps, asked.quick)}]
 
-    rows = cached(f"autoattack-{title}", peer_key, asked.fresh, theirs)
+    rows = cached(f"autoattack-{title}", peer_key, asked.mode, theirs)
     for name in suites:
         try:
             suite = suite_of_ours(name, norm, asked.quick)
@@ -77,7 +80,10 @@ def _match(
         def ours(name: str = name, suite: tuple[Attack, ...] = suite) -> list[Json]:
             return [{**facts, "by": f"ours, {name}", **run_suite(net, x, y, suite, norm, eps)}]
 
-        rows = rows + cached(f"{name}-{title}", ours_key, asked.fresh, ours)
+        try:
+            rows = rows + cached(f"{name}-{title}", ours_key, asked.mode, ours)
+        except MissingError as missing:
+            print(f"  {title}, {name}: skipped, {missing}", flush=True)
     for row in rows:
         print(
             f"  {recipe.name} {norm} {eps:.4g} · {row['by']}: robust {row['robust']:.4f}, "
@@ -162,7 +168,7 @@ def _oracle(recipe: nets.Recipe, asked: argparse.Namespace) -> list[Json]:
             found = run_suite(net, x, y, (attack,), "linf", eps)
             return [{**facts, "by": "ours, PGD-40", **found}]
 
-        rows += cached(f"oracle-{recipe.name}-{eps:.4g}", key, asked.fresh, work)
+        rows += cached(f"oracle-{recipe.name}-{eps:.4g}", key, asked.mode, work)
         print(f"  {recipe.name} {eps:.4g}: robust {rows[-1]['robust']:.4f}, known {known}")
     return rows
 
@@ -186,7 +192,7 @@ def bars(rows: Sequence[Json]) -> list[Bar]:
         peer, n = group[0], group[0]["n"]
         title = f"{peer['net']} {peer['norm']} {peer['eps']:.3g}"
         for ours in group[1:]:
-            more = 100 * (ours["robust"] - peer["robust"])
+            more = round(100 * (ours["robust"] - peer["robust"]), 3)
             times = peer["seconds"] / ours["seconds"]
             name = f"{title} · {ours['by']}"
             if ours["by"] == "ours, standard":

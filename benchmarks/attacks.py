@@ -4,7 +4,8 @@ One process, the same threads, net, rows, batches, eps and steps for everyone, r
 Sections (--only): gradient, minimal, score, decision, transfer; standard and strong (against
 AutoAttack), oracle (published nets). A long run may be stopped and started again: what was
 measured is kept in out/attacks-bench until its settings, our attacks' code or a peer's version
-change. `pip install --no-deps -r benchmarks/requirements-peers.txt` first.
+change; --mode kept writes the tables of what there is.
+`pip install --no-deps -r benchmarks/requirements-peers.txt` first.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import torch
 
 from benchmarks import attack_nets as nets
 from benchmarks import attack_suites as suites
-from benchmarks.attack_cases import Json, MissingError, Scene, measure, raced
+from benchmarks.attack_cases import Json, MissingError, Scene, cached, measure, raced
 from benchmarks.attack_list import FAMILIES, cases, choose_eps
 from benchmarks.attack_peers import versions
 from benchmarks.results_file import Bar, write_results
@@ -44,7 +45,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch", type=int, default=250, help="rows a call, for everyone")
-    parser.add_argument("--fresh", action="store_true", help="measure again what was kept")
+    parser.add_argument(
+        "--mode",
+        choices=("missing", "fresh", "kept"),
+        default="missing",
+        help="measure what is missing, all again, or nothing: write what was kept",
+    )
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     warnings.filterwarnings("ignore")  # the peers' own, hundreds a run
@@ -90,7 +96,13 @@ def scenes(asked: argparse.Namespace) -> list[Scene]:
         data = nets.load_data(recipe.data, asked.data_dir)
         net = nets.load_net(recipe, data, asked.data_dir)
         rows = tuple(nets.right_rows(net, data, asked.rows, seed) for seed in range(asked.seeds))
-        eps = choose_eps(net, data, recipe)
+        chosen = cached(
+            f"eps-{recipe.name}",
+            {"recipe": recipe.key},
+            "fresh" if asked.mode == "fresh" else "missing",
+            lambda net=net, data=data, recipe=recipe: [choose_eps(net, data, recipe)],  # type: ignore[misc]
+        )
+        eps = chosen[0]
         print(f"{recipe.name}: {len(rows[0][0])} rows, eps {eps}", flush=True)
         made.append(Scene(recipe.name, net, recipe.eps > 0, rows, eps, recipe.key, asked.batch))
     return made
@@ -104,7 +116,7 @@ def race(scene: Scene, family: str, asked: argparse.Namespace) -> list[Json]:
         if case.family != family or (case.colour and scene.rows[0][0].shape[1] != 3):
             continue
         try:
-            found = measure(case, scene, asked.fresh)
+            found = measure(case, scene, asked.mode)
         except MissingError as missing:
             print(f"  {case.name}: skipped, {missing}", flush=True)
             continue

@@ -62,11 +62,14 @@ def test_what_was_measured_is_kept_until_its_settings_change(
         calls.append(1)
         return [{"success": 0.5, "median": None}]
 
-    first = attack_cases.cached("a b/c", {"steps": 1}, False, work)
-    assert attack_cases.cached("a b/c", {"steps": 1}, False, work) == first
+    first = attack_cases.cached("a b/c", {"steps": 1}, "missing", work)
+    assert attack_cases.cached("a b/c", {"steps": 1}, "missing", work) == first
     assert len(calls) == 1
-    attack_cases.cached("a b/c", {"steps": 2}, False, work)
-    attack_cases.cached("a b/c", {"steps": 2}, True, work)
+    with pytest.raises(attack_cases.MissingError, match="not measured"):
+        attack_cases.cached("a b/c", {"steps": 2}, "kept", work)
+    attack_cases.cached("a b/c", {"steps": 2}, "missing", work)
+    attack_cases.cached("a b/c", {"steps": 2}, "kept", work)
+    attack_cases.cached("a b/c", {"steps": 2}, "fresh", work)
     assert len(calls) == 3
 
 
