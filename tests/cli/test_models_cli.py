@@ -11,7 +11,6 @@ import torch
 from buckler.attacks import suites
 from buckler.cli import steps_bundle
 from buckler.cli.config import read_config
-from buckler.cli.main import main
 from buckler.cli.original import original_target
 from buckler.cli.project import Project
 from buckler.errors import UsageError
@@ -35,23 +34,6 @@ queries = 30
 def needs(library: str, extra: str) -> None:
     if importlib.util.find_spec(library) is None:
         pytest.skip(f'needs {library}: pip install -e ".[{extra}]"')
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run the command in this process: (exit code, stdout, stderr), each on one line."""
-
-    def command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["buckler", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        printed = capsys.readouterr()
-        return code, " ".join(printed.out.split()), " ".join(printed.err.split())
-
-    return command
 
 
 @pytest.fixture

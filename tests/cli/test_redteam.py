@@ -12,7 +12,6 @@ import torch
 
 from buckler.cli import redteam as verb
 from buckler.cli.config import read_config
-from buckler.cli.main import main
 from buckler.data import SPLITS, Dataset, Split
 from buckler.detectors.confidence import Confidence
 from buckler.errors import UsageError
@@ -46,23 +45,6 @@ def _quiet(monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     for name in [name for name in os.environ if name.startswith("BUCKLER_")]:
         monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run the command in this process: (exit code, stdout, stderr), each on one line."""
-
-    def command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["buckler", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        printed = capsys.readouterr()
-        return code, " ".join(printed.out.split()), " ".join(printed.err.split())
-
-    return command
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import threading
 import time
 import urllib.error
@@ -10,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from buckler.errors import UsageError
+
+_KEY = "BUCKLER_ENDPOINT_AUTHORIZATION"
 
 _BUSY = (429, 503)
 _FIRST_WAIT_S = 0.25
@@ -52,6 +55,12 @@ def over_http(url: str, body: bytes | None, headers: Mapping[str, str], timeout_
 
 def _reply(status: int, headers: Mapping[str, str], body: bytes) -> Reply:
     return Reply(status, {name.lower(): value for name, value in headers.items()}, body)
+
+
+def authorization() -> dict[str, str]:
+    """The header Authorization, if the variable BUCKLER_ENDPOINT_AUTHORIZATION is set."""
+    key = os.environ.get(_KEY)
+    return {} if key is None else {"Authorization": key}
 
 
 class Endpoint:

@@ -1,18 +1,16 @@
 """A classifier from a file or a URL, by its ending."""
 
-import os
 from pathlib import Path
 
 from buckler.errors import UsageError
 from buckler.inputs import InputSpec
 from buckler.models.boosting import LightGBMClassifier, XGBoostClassifier
-from buckler.models.endpoint import Endpoint
+from buckler.models.endpoint import Endpoint, authorization
 from buckler.models.keras import KerasClassifier
 from buckler.models.onnx import OnnxClassifier
 from buckler.models.remote import Kind, RemoteClassifier, is_v2
 from buckler.protocols import Classifier
 
-_KEY = "BUCKLER_ENDPOINT_AUTHORIZATION"
 _KINDS = (
     ".onnx (any framework), .keras (Keras 3), .json or .ubj (XGBoost), .txt (LightGBM), or "
     "http://HOST/v2/models/NAME or http://HOST of a Buckler gateway"
@@ -29,9 +27,8 @@ def open_model(source: Path | str, spec: InputSpec) -> Classifier:
     Raises: UsageError for an unknown kind, a missing extra, or a model that does not fit `spec`.
     """
     if str(source).lower().startswith(("http://", "https://")):
-        headers = {"Authorization": os.environ[_KEY]} if _KEY in os.environ else {}
         kind: Kind = "v2" if is_v2(str(source)) else "classify"
-        return RemoteClassifier(str(source), spec, kind, endpoint=Endpoint(headers=headers))
+        return RemoteClassifier(str(source), spec, kind, endpoint=Endpoint(headers=authorization()))
     path = Path(source)
     match path.suffix.lower():
         case ".onnx":

@@ -2,7 +2,6 @@
 
 import ipaddress
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -10,11 +9,10 @@ from urllib.parse import urlsplit
 from buckler.errors import BudgetError, PolicyError
 from buckler.inputs import InputSpec
 from buckler.models import Endpoint, RemoteClassifier
-from buckler.models.endpoint import Reply, over_http
+from buckler.models.endpoint import Reply, authorization, over_http
 from buckler.models.remote import is_v2
 from buckler.protocols import Classifier
 
-_KEY = "BUCKLER_ENDPOINT_AUTHORIZATION"
 _MOST_ROWS = 64  # a call
 _MOST_VALUES = 100_000  # a call
 _SECONDS = 2.0  # of a slow rate that one call may take
@@ -77,8 +75,7 @@ def endpoint(url: str, spec: InputSpec, *, rate: float, hosts: Sequence[str] = (
     """
     check_host(url, hosts)
     url = url.rstrip("/")
-    headers = {"Authorization": os.environ[_KEY]} if _KEY in os.environ else {}
-    meter = Meter(rate, headers)
+    meter = Meter(rate, authorization())
     chunk = max(1, min(_MOST_ROWS, _MOST_VALUES // math.prod(spec.shape)))
     if rate:
         chunk = max(1, min(chunk, int(_SECONDS * rate)))
