@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from buckler.attacks.engine import gradient, logits_of
+from buckler.attacks.engine import gradient, kept, logits_of
 from buckler.attacks.nearest import SIGNED, Nearest, check_signed
 from buckler.errors import UsageError
 from buckler.protocols import Classifier, Threat
@@ -103,7 +103,7 @@ class CW:
                     if not len(near):
                         return won_now
                     state = (delta, mean, square, grad, c, lack, last)
-                    delta, mean, square, grad, c, lack, last = (part[stay] for part in state)
+                    delta, mean, square, grad, c, lack, last = kept(stay, *state)
             pull = per_row(-width * c * (lack > 0), delta)
             down = torch.addcmul(2 * delta, grad, pull)
             mean.lerp_(down, 1 - _KEEP)

@@ -88,8 +88,9 @@ class SigmaZero:
             size = self.step_size * (0.1 + 0.45 * (1 + math.cos(math.pi * step / self.steps)))
             least.add_(torch.where(won, self.follow * size, -self.follow * size)).clamp_(0, 1)
             grid = threat.grid(delta)
-            stay = (grid.abs().amax(1) >= least[:, None])[:, None].expand_as(grid).reshape(x.shape)
-            delta, x_adv = delta * stay, torch.where(stay, x_adv, x)
+            stay = (grid.abs().amax(1) >= least[:, None]).to(x.dtype)  # products: masks cost more
+            delta = (grid * stay[:, None]).reshape(x.shape)
+            x_adv = (delta * width).add_(x).clamp_(*threat.box)
         near.judge(x_adv, logits_of(model, x_adv))
         return near.best
 
