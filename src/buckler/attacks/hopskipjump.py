@@ -19,6 +19,10 @@ _TOGETHER = 64  # probes of a row that are made at once
 _VALUES = 1 << 19  # values of probes in one forward
 _HALVINGS = 12  # of a step, before the next estimate is tried instead
 _SPARE = 10  # queries that an estimate leaves for the step and the way back
+_START = 200  # queries for which one start is asked, though another won already
+_MEMORY = 0.6  # weight of the last round's estimate, beside 1 for the new one
+_FIRM = 1e-3  # of the distance: how far behind the border an answer lies
+_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 @dataclass(frozen=True)
@@ -27,16 +31,18 @@ class HopSkipJump:
 
     Chen, Jordan and Wainwright 2020 (arXiv:1904.02144): on the border, estimate its normal from the
     answers around, step along it, and go back to the border straight towards x; row by row.
-    Deviations: probes are random signs, in L2 too; a row stays at its nearest winning point where a
-    step leads no nearer, and leaves the way back where it cannot end nearer; random starts are
-    pixels, blocks and corners of the box in turn. A row that nothing wins comes back as the best
-    point asked (the only use of scores).
+    Deviations: probes are random signs, in L2 too, and those of earlier rounds count on, each round
+    0.6 of the next; a row stays at its nearest winning point where a step leads no nearer, and
+    leaves the way back where it cannot end nearer; of several starts the one with the nearest
+    border counts: x blended with noise, blocks, corners of the box, one colour, its own negative.
+    The last query moves the answer 0.1 % outwards: right on the border, rounding would decide it. A
+    row that nothing wins comes back as the best point asked (the only use of scores).
 
     Args:
         queries: forward passes a row, x itself included.
         probes: answers for the first estimate; round t asks √t times as many.
         gamma: scales the paper's precision, 1 / d^1.5 of the distance (L∞: 1 / d²).
-        starts: (m, ...) inputs that may win; each row asks the nearest first, then random ones.
+        starts: (m, ...) inputs that may win; each row asks the nearest first, then made ones.
         within: stop a row at its first win inside the threat's ball, and return no point outside.
     """
 
@@ -78,10 +84,12 @@ class HopSkipJump:
             normal = self._normal(found, idx, step, seed)
             far, idx = self._step(found, idx, normal, step)
             self._back(found, idx, far)
+        found.firm()
         return found.answer()
 
     def _first(self, found: "_Found", seed: int) -> None:
-        """Ask starts, then random inputs, until each row has one that wins; go to the border."""
+        """Ask the given starts, then made ones, and walk from those that win to their borders;
+        until there were enough of them, and each row has one that won."""
         starts, asked, order = self.starts, 0, None
         if starts is not None and len(starts):
             if starts.shape[1:] != found.x.shape[1:]:
@@ -91,18 +99,14 @@ class HopSkipJump:
                 )
             starts = starts.to(found.x).clamp(*found.threat.box)
             order = torch.cdist(found.x.flatten(1), starts.flatten(1)).argsort(dim=1, stable=True)
-        every = torch.arange(len(found.x), device=found.x.device)
-        far, new = found.x.clone(), torch.zeros_like(every, dtype=torch.bool)
-        while len(idx := every[torch.isinf(found.distance) & (found.left > 0)]):
+        while len(idx := found.unwon(and_open=asked * _START < self.queries)):
             if starts is not None and order is not None and asked < order.shape[1]:
                 points = starts[order[idx, asked]]
             else:
-                points = _random(found, idx, asked, draws.derive(seed, "first"))
+                points = _made(found, idx, asked, draws.derive(seed, "first"))
             won = found.ask(idx, points)
-            far[idx[won]], new[idx[won]] = points[won], True
+            self._back(found, idx[won], points[won])
             asked += 1
-        idx = found.open()
-        self._back(found, idx := idx[new[idx]], far[idx])
 
     def _normal(self, found: "_Found", idx: Tensor, step: int, seed: int) -> Tensor:
         """(m, d) the direction in which winning answers lie, of L2 norm 1, at the nearest point."""
@@ -120,6 +124,7 @@ class HopSkipJump:
         with_sign, alone, balance = (torch.cat(each) for each in zip(*sums, strict=True))
         mean = (balance / count)[:, None]
         normal = torch.where(mean.abs() == 1, with_sign, with_sign - mean * alone)
+        found.normal[idx] = normal = normal + _MEMORY * found.normal[idx]
         length = torch.linalg.vector_norm(normal, dim=1, keepdim=True)
         unit: Tensor = normal / length.clamp_min(torch.finfo(normal.dtype).tiny)
         return unit
@@ -133,7 +138,7 @@ class HopSkipJump:
         start, far = found.nearest[idx].flatten(1), found.nearest[idx]
         won = torch.zeros_like(idx, dtype=torch.bool)
         for _ in range(_HALVINGS):
-            trying = (~won & (found.left[idx] > 0)).nonzero()[:, 0]
+            trying = (~won & found.may(idx)).nonzero()[:, 0]
             if not len(trying):
                 break
             points = torch.addcmul(start[trying], size[trying, None], move[trying])
@@ -154,7 +159,7 @@ class HopSkipJump:
         while True:
             useful = (high - low > close) & (low * length < found.distance[idx])
             middle = (low + high) / 2
-            useful &= (middle > low) & (middle < high) & (found.left[idx] > 0)
+            useful &= (middle > low) & (middle < high) & found.may(idx)
             at = (useful & found.unfinished(idx)).nonzero()[:, 0]
             if not len(at):
                 return
@@ -182,6 +187,7 @@ class _Found:
         self.left = torch.full((len(x),), queries, dtype=torch.int64, device=x.device)
         self.nearest = x.clone(memory_format=torch.contiguous_format)
         self.distance = torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
+        self.normal = torch.zeros_like(self.nearest.flatten(1)) if len(x) else x
         self._best, self._top = self.nearest.clone(), torch.full_like(self.distance, -torch.inf)
 
     def won(self, idx: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -209,10 +215,30 @@ class _Found:
             return self.distance[idx] > 0
         return ~self._inside()[idx]
 
+    def may(self, idx: Tensor) -> Tensor:
+        """(m,) rows that may ask more: the last query is for `firm`."""
+        return self.left[idx] > (0 if self.within else 1)
+
     def open(self) -> Tensor:
         """The rows to go on with: won somewhere, queries left."""
         every = torch.arange(len(self.x), device=self.x.device)
-        return every[torch.isfinite(self.distance) & (self.left > 0) & self.unfinished(every)]
+        return every[torch.isfinite(self.distance) & self.may(every) & self.unfinished(every)]
+
+    def unwon(self, and_open: bool) -> Tensor:
+        """The rows that won nowhere, queries left; and those to go on with, if they are wanted."""
+        lost = (torch.isinf(self.distance) & (self.left > 0)).nonzero()[:, 0]
+        return torch.cat([lost, self.open()]) if and_open else lost
+
+    def firm(self) -> None:
+        """Ask the last query a little behind the border, and answer with that point if it wins."""
+        won_once = torch.isfinite(self.distance) & (self.distance > 0)
+        idx = (won_once & (self.left > 0)).nonzero()[:, 0]
+        if self.within or not len(idx):
+            return
+        points = torch.lerp(self.x[idx], self.nearest[idx], 1 + _FIRM).clamp_(*self.threat.box)
+        won, _ = self.won(idx, points)
+        self.left[idx] -= 1
+        self.nearest[idx[won]] = points[won]
 
     def answer(self) -> Tensor:
         """(n, ...) the nearest win of each row, else the best point asked."""
@@ -257,17 +283,16 @@ def _between(x: Tensor, far: Tensor, share: Tensor, length: Tensor, threat: LpBa
     return torch.minimum(torch.maximum(far, x - radius), x + radius).clamp_(*threat.box)
 
 
-def _random(found: _Found, idx: Tensor, step: int, seed: int) -> Tensor:
-    """In turn: values of their own, 4 x 4 blocks of one colour, corners of the box."""
+def _made(found: _Found, idx: Tensor, step: int, seed: int) -> Tensor:
+    """x blended, in shares that are spread over (0, 1], with in turn: values of their own, 4 x 4
+    blocks of one colour, corners of the box, one colour, the negative of x. The first share is 1.
+    """
     low, high = found.threat.box
-    shape, rows = tuple(found.x.shape[1:]), found.rows[idx]
-    if step % 3 == 1:
-        c, h, w = as_image(shape)
-        u = draws.uniform(seed, rows, step, (c, 4, 4) if h > 1 else (c, 1, 16))
-        u = torch.nn.functional.interpolate(u, (h, w))
-    else:
-        u = draws.uniform(seed, rows, step, shape)
-    if step % 3 == 2:
-        u = u.round()
-    u = u.to(found.x).reshape(-1, *shape)
-    return (low + (high - low) * u).clamp_(low, high)
+    x, rows, kind = found.x[idx], found.rows[idx], step % 5
+    c, h, w = as_image(tuple(x.shape[1:]))
+    shape = {1: (c, 4, 4) if h > 1 else (c, 1, 16), 3: (c, 1, 1)}.get(kind, (c, h, w))
+    u = draws.uniform(seed, rows, step, shape)
+    u = u.round() if kind == 2 else torch.nn.functional.interpolate(u, (h, w))
+    other = low + (high - low) * u.to(x).reshape(x.shape)
+    share = 1 - (_GOLDEN * (step + step // 5)) % 1  # each of the five kinds gets all sizes
+    return torch.lerp(x, low + high - x if kind == 4 else other, share).clamp_(low, high)
