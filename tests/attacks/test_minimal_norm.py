@@ -82,6 +82,19 @@ def exact(model: LinearModel, x: Tensor, y: Tensor, norm: str, goal: Goal | None
     return far.amin(1) if goal is None else far.gather(1, goal.target[:, None])[:, 0]
 
 
+@pytest.mark.parametrize(("attack", "norm"), LP, ids=str)
+def test_a_win_outlives_the_rounding_of_another_batch(attack, norm: str) -> None:
+    """Whoever counts asks again, and its last bits differ: here always against the attacker."""
+    model = exact_linear((24,), 5)
+    x, y, _ = near_inputs(40, (24,), model)
+    model = model.float()
+    x_adv = attack(model, x.float(), y, LpBall(norm, FAR[norm]))
+    logits = model(x_adv)
+    others = logits.scatter(1, y[:, None], -torch.inf).amax(1)
+    lead = others - logits.gather(1, y[:, None])[:, 0]
+    assert bool((lead > 8 * torch.finfo(torch.float32).eps * logits.abs().amax(1)).all())
+
+
 @pytest.mark.parametrize("classes", [2, 3, 10])
 @pytest.mark.parametrize(("attack", "norm"), LP, ids=str)
 def test_nearest_point_of_a_linear_model(attack, norm: str, classes: int) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from buckler import draws
 from buckler.attacks.apgd import best_targets
-from buckler.attacks.engine import gradient, logits_of
+from buckler.attacks.engine import gradient, kept, logits_of
 from buckler.attacks.fab_projections import onto_plane
 from buckler.attacks.nearest import Nearest, search_towards_x
 from buckler.errors import UsageError
@@ -109,7 +109,7 @@ class FAB:
                 if not len(near):
                     return
                 state = (x_adv, grad, gap, won, target)
-                x_adv, grad, gap, won, target = (part[stay] for part in state)
+                x_adv, grad, gap, won, target = kept(stay, *state)
             x, slope = near.x.flatten(1), grad.flatten(1)
             offset = gap - (slope * x_adv.flatten(1)).sum(1)  # the plane is slope · z + offset = 0
             point = torch.lerp(x, x_adv.flatten(1), torch.where(won, self.back, 1.0).to(x)[:, None])

@@ -11,6 +11,8 @@ from buckler.protocols import Classifier, Threat
 SIGNED = {name: LOSSES[name] for name in ("margin", "selective")}
 """Losses that are > 0 exactly where the attacker has won: zero is the border to walk to."""
 
+_ROUNDING = 16  # last bits of the largest logit
+
 
 def check_signed(loss: str) -> None:
     """Raises: UsageError if `loss` is not the name of a loss with the sign of a win."""
@@ -45,9 +47,12 @@ class Nearest:
     def judge(self, candidates: Tensor, logits: Tensor, least: float = 0.0) -> Tensor:
         """Record the points that are nearer wins, or better losses of rows not won yet.
 
-        Returns: (active,) the objective at the candidates; those over `least` (≥ 0) have won.
+        Returns: (active,) the objective at the candidates, less what rounding may make of it: a
+            nearest point lies on the border, and whoever asks the model again, in another batch or
+            laid out otherwise, must find it won. Those over `least` (≥ 0) have won.
         """
         objective = self.threat.goal.objective(logits, self.y).to(self.objective.dtype)
+        objective = objective - _ROUNDING * torch.finfo(logits.dtype).eps * logits.abs().amax(1)
         far = self.threat.distance(self.x, candidates).masked_fill_(objective <= least, torch.inf)
         whole = len(self) == len(self.best)
         nearest = self.distance if whole else self.distance[self.index]
