@@ -52,7 +52,8 @@ class Nearest:
             laid out otherwise, must find it won. Those over `least` (≥ 0) have won.
         """
         objective = self.threat.goal.objective(logits, self.y).to(self.objective.dtype)
-        objective = objective - _ROUNDING * torch.finfo(logits.dtype).eps * logits.abs().amax(1)
+        least_bit = torch.finfo(objective.dtype).eps
+        objective = objective - _ROUNDING * least_bit * logits.abs().amax(1).to(objective.dtype)
         far = self.threat.distance(self.x, candidates).masked_fill_(objective <= least, torch.inf)
         whole = len(self) == len(self.best)
         nearest = self.distance if whole else self.distance[self.index]
