@@ -191,3 +191,16 @@ def test_one_pixel_changes_one_pixel(target, dataset):
     found = assess(target, x, y, PixelBudget(1), suites.pixels(16, 4))
     assert (found.ledger.distance <= 1).all()
     assert found.to_dict()["threat"] == {"kind": "pixels", "pixels": 1, "goal": "untargeted"}
+
+
+def test_rows_in_small_groups_give_the_same_ledger_and_the_bar_moves(target, dataset, monkeypatch):
+    x, y = dataset["test"].x, dataset["test"].y
+    suite = (PGD(steps=5, step_size=0.25, random_start=True), Square(queries=20))
+    whole, said = assess(target, x, y, THREAT, suite), []
+    monkeypatch.setattr("buckler.assess.run._TOGETHER", 7)
+    parts = assess(target, x, y, THREAT, suite, progress=lambda *step: said.append(step))
+    assert np.array_equal(whole.ledger.broken_by, parts.ledger.broken_by)
+    assert [r.broken for r in whole.suite] == [r.broken for r in parts.suite]
+    assert len(said) > 2 * len(suite)
+    assert said == sorted(said)
+    assert said[-1] == (200, 200)

@@ -1,6 +1,7 @@
 """The command line: one sentence an error, the exit codes, and earlier results left alone."""
 
 import json
+import os
 import sys
 import tomllib
 
@@ -80,7 +81,8 @@ def test_init_writes_a_commented_file_that_reads_back_as_the_defaults(run, tmp_p
 
 
 def test_every_setting_stands_in_the_template():
-    shown = tomllib.loads(TEMPLATE.replace("# weights", "weights").replace("# eps", "eps"))
+    shown = TEMPLATE.replace("# weights", "weights").replace("# eps", "eps")
+    shown = tomllib.loads(shown.replace("# cost", "cost"))
     for name, field in Config.model_fields.items():
         if name != "output":
             assert set(shown[name]) == set(field.annotation.model_fields), name
@@ -218,12 +220,12 @@ def test_the_whole_chain_and_what_is_skipped_the_second_time(run, project):
 
 
 def test_an_interrupt_says_that_work_is_kept(run, project, monkeypatch):
-    from buckler.cli import steps_model
+    from buckler.cli import steps_harden
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(steps_model, "harden", interrupted)
+    monkeypatch.setattr(steps_harden, "harden", interrupted)
     monkeypatch.setattr("buckler.cli.main.os._exit", sys.exit)
     code, _, err = run("harden", "-c", project(QUICK))
     assert code == 130
@@ -347,3 +349,41 @@ def test_a_model_that_is_never_right_is_one_sentence(run, project):
 def test_what_is_printed_keeps_its_brackets(run, tmp_path):
     _, _, err = run("run", "-c", tmp_path / "a[/b] [red]c.toml")
     assert "[red]c.toml" in err
+
+
+def test_costs_set_the_review_rate(run, project):
+    """Reviews that cost nothing are many; those that cost more than a mistake are few."""
+    rates = {}
+    for review in (0.001, 10.0):
+        path = project(
+            QUICK.replace(
+                "[guard]",
+                f"[guard]\ncost = {{ review = {review}, wrong = 1.0, attack_share = 0.5 }}",
+            )
+        )
+        code, out, err = run("build", "-c", path)
+        if code:  # the members are not trained yet
+            assert run("harden", "-c", path)[0] == 0
+            code, out, err = run("build", "-c", path)
+        assert code == 0, err
+        assert "costs least" in out
+        built = json.loads((path.parent / "out" / "build" / "build.json").read_text())
+        rates[review] = built["threshold"]["target"]
+    assert rates[0.001] > 2 * rates[10.0]
+    path.write_text(path.read_text().replace("[guard]", "[guard]\nby_class = true"))
+    code, _, err = run("build", "-c", path)
+    assert code == 2
+    assert "leave by_class out" in " ".join(err.split())
+
+
+def test_harden_keeps_to_the_minutes_and_says_so_first(run, project):
+    path = project(QUICK.replace("epochs = 2", "epochs = 5000"))
+    code, out, err = run("harden", "-c", path, "--minutes", "0.1")
+    assert code == 0, err
+    assert "about" in out
+    plan = json.loads((path.parent / "out" / "members" / "plan.json").read_text())
+    assert all(1 <= epochs < 5000 for epochs in plan["epochs"].values())
+    assert len(plan["epochs"]) == 3
+    histories = sorted((path.parent / "out" / "members").glob("*.history.json"))
+    spent = [sum(r["seconds"] for r in json.loads(h.read_text())) for h in histories]
+    assert sum(spent) < 2 * 0.1 * 60 * os.cpu_count()

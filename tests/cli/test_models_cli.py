@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from buckler.attacks import suites
-from buckler.cli import steps_bundle
+from buckler.cli import project as project_module
 from buckler.cli.config import read_config
 from buckler.cli.original import original_target
 from buckler.cli.project import Project
@@ -248,7 +248,7 @@ def test_threats_of_an_attacks_own_have_the_box_of_the_data(run, project, net):
 
 
 def test_a_bundle_for_other_classes_is_refused(run, project, tmp_path, monkeypatch):
-    monkeypatch.setattr(steps_bundle, "load_bundle", lambda *_, **__: tiny_guard())
+    monkeypatch.setattr(project_module, "load_bundle", lambda *_, **__: tiny_guard())
     path = project('file = "net.onnx"')
     onnx_net(path.parent / "net.onnx")
     code, _, err = run("assess", tmp_path, "-c", path, "--suite", "quick")

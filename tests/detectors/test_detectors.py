@@ -14,9 +14,13 @@ from buckler import draws
 from buckler.detectors import (
     NAMES,
     Confidence,
+    Energy,
     IsolationForest,
     Mahalanobis,
+    Margin,
+    MemberDisagreement,
     ViewDisagreement,
+    ViM,
     fit_detector,
     load_detector,
 )
@@ -62,6 +66,87 @@ def test_confidence_does_not_saturate() -> None:
     assert score.tolist() == pytest.approx([-30.0, -40.0, -300.0])
     grad = torch.autograd.grad(score.sum(), gaps)[0]
     assert grad.abs().sum(1).tolist() == pytest.approx([2.0, 2.0, 2.0])
+
+
+def test_margin_is_the_gap_of_the_two_best() -> None:
+    probs = torch.tensor([[0.1, 0.6, 0.3], [0.4, 0.2, 0.4]], dtype=torch.float64)
+    score = Margin().score(of_log_probs(probs.log()[None]))
+    assert score.tolist() == pytest.approx([np.log(0.3 / 0.6), 0.0])
+
+
+def test_margin_does_not_saturate() -> None:
+    gaps = torch.tensor([[0.0, -30.0, -90.0], [0.0, -300.0, -900.0]], requires_grad=True)
+    score = Margin().score(of_log_probs(gaps.log_softmax(1)[None]))
+    assert score.tolist() == pytest.approx([-30.0, -300.0])
+    grad = torch.autograd.grad(score.sum(), gaps)[0]
+    assert grad.tolist() == pytest.approx(np.array([[-1.0, 1.0, 0.0]] * 2))
+
+
+def of_members(*logits: Tensor) -> Features:
+    """Each (n, k); one view, the plain mean of the members' probabilities."""
+    stacked = torch.stack(logits)[:, None]
+    mean = stacked.log_softmax(-1).logsumexp(0) - np.log(len(logits))
+    return Features(torch.zeros(1, len(logits[0]), 2), stacked, None, mean)
+
+
+def test_energy_is_the_weighted_mean_of_the_members_free_energies() -> None:
+    one, two = torch.tensor([[3.0, -1.0, 0.5]]), torch.tensor([[-8.0, 2.0, 0.0]])
+    score = Energy(np.array([0.25, 0.75]), np.array([2.0, 0.5])).score(of_members(one, two))
+    expected = -0.25 * np.log(np.exp(one.numpy() / 2).sum())
+    expected -= 0.75 * np.log(np.exp(two.numpy() / 0.5).sum())
+    assert float(score) == pytest.approx(expected)
+
+
+def test_energy_has_a_gradient_where_softmax_has_none() -> None:
+    """A net that is sure beyond float32: adding to all logits still lowers the energy."""
+    logits = torch.tensor([[500.0, 0.0, 0.0]], requires_grad=True)
+    score = Energy(np.ones(1), np.ones(1)).score(of_members(logits))
+    grad = torch.autograd.grad(score.sum(), logits)[0]
+    assert float(grad.sum()) == pytest.approx(-1)
+
+
+def test_members_take_the_largest_drop_from_their_mean() -> None:
+    def odds(p: float) -> float:
+        return float(np.log(p / (1 - p)))
+
+    first = torch.tensor([[0.9, 0.06, 0.04]], dtype=torch.float64)
+    second = torch.tensor([[0.3, 0.6, 0.1]], dtype=torch.float64)
+    warm = np.array([1.0, 2.0])
+    features = of_members(first.log(), second.log())
+    features = replace(features, logits=torch.stack([first.log(), 2 * second.log()])[:, None])
+    score = MemberDisagreement(warm).score(features)  # the mean is 0.6, 0.33, 0.07
+    assert float(score) == pytest.approx(odds(0.6) - odds(0.3))
+
+
+def test_members_that_agree_score_nothing() -> None:
+    logits = torch.tensor([[4.0, 1.0, -2.0], [-300.0, 5.0, 200.0]])
+    score = MemberDisagreement(np.ones(2)).score(of_members(logits, logits))
+    assert score.abs().max() < 1e-4
+
+
+def test_members_do_not_saturate() -> None:
+    sure = torch.tensor([[300.0, 0.0]], dtype=torch.float64)
+    for other in (200.0, 100.0):
+        less = torch.tensor([[other, 0.0]], dtype=torch.float64, requires_grad=True)
+        score = MemberDisagreement(np.ones(2)).score(of_members(sure, less))
+        expected = (other + np.log(2)) - other  # the odds of the mean are those of the less sure
+        assert float(score.detach()) == pytest.approx(expected)
+        assert torch.autograd.grad(score.sum(), less)[0].isfinite().all()
+
+
+def test_members_refuse_one_member_by_name() -> None:
+    with pytest.raises(UsageError, match=r"'members' compares members.* has one: leave 'members'"):
+        MemberDisagreement(np.ones(1))
+    one = of_members(torch.zeros(4, 3))
+    with pytest.raises(UsageError, match="leave 'members' out of the detectors"):
+        fit_detector("members", one, np.zeros(4, int))
+
+
+@pytest.mark.parametrize("detector", [MemberDisagreement(np.ones(2)), Energy(*np.ones((2, 2)))])
+def test_another_number_of_members_is_refused(detector: Detector) -> None:
+    three = of_members(*torch.zeros(3, 4, 3))
+    with pytest.raises(UsageError, match=rf"'{detector.name}' was fitted for 2 members\. Got .* 3"):
+        detector.score(three)
 
 
 def test_views_take_the_largest_drop_of_the_top_class() -> None:
@@ -129,6 +214,63 @@ def test_mahalanobis_refuses_by_name_without_an_embedding() -> None:
         Mahalanobis.fit(features, y).score(without)
 
 
+def flat(n: int, seed: int, off: float) -> Features:
+    """Embeddings near a plane in seven dimensions, `off` away from it, and logits of them."""
+    basis = torch.linalg.qr(draws.normal(2, torch.arange(7), 0, (7,)).double()).Q
+    inside = draws.normal(seed, torch.arange(n), 0, (2,)).double() @ basis[:, :2].T
+    outside = draws.normal(seed, torch.arange(n), 1, (5,)).double() @ basis[:, 2:].T
+    embed = 3 + 5 * inside + off * outside
+    logits = embed @ draws.normal(4, torch.arange(7), 0, (3,)).double()
+    return Features(embed[None], logits[None, None], embed[None], logits.log_softmax(1)[None])
+
+
+def test_vim_against_the_formula() -> None:
+    """α‖residual‖ − logsumexp(logits), by singular values where the code takes eigenvectors."""
+    train, fresh = flat(400, 0, 0.05), flat(30, 1, 1.0)
+    embed = train.embed[0].numpy()
+    origin = embed.mean(0)
+    _, sizes, directions = np.linalg.svd(embed - origin)
+    assert (sizes[:2] ** 2).sum() > 0.95 * (sizes**2).sum() > (sizes[:1] ** 2).sum()
+
+    def residual(points: np.ndarray) -> np.ndarray:
+        return np.linalg.norm((points - origin) @ directions[2:].T, axis=1)
+
+    alpha = train.logits[0, 0].numpy().max(1).mean() / residual(embed).mean()
+    logits = fresh.logits[0, 0].numpy()
+    expected = alpha * residual(fresh.embed[0].numpy()) - np.log(np.exp(logits).sum(1))
+    score = ViM.fit(train).score(fresh).numpy()
+    np.testing.assert_allclose(score, expected, rtol=1e-3)
+
+
+def test_vim_sees_what_leaves_the_plane() -> None:
+    detector = ViM.fit(flat(400, 0, 0.05))
+    near, far = detector.score(flat(50, 1, 0.05)), detector.score(flat(50, 1, 1.0))
+    assert float((far - near).min()) > 0
+
+
+def test_vim_keeps_a_gradient_at_the_origin_and_far_away() -> None:
+    train = flat(400, 0, 0.05)
+    detector = ViM.fit(train)
+    for embed in (torch.from_numpy(detector.state()["origin"])[None], torch.full((1, 7), 1e4)):
+        z = embed.clone().requires_grad_(True)
+        features = replace(train, embed=z[None], logits=torch.zeros(1, 1, 1, 3))
+        grad = torch.autograd.grad(detector.score(features).sum(), z)[0]
+        assert bool(grad.isfinite().all())
+    assert bool((grad != 0).any())
+
+
+def test_vim_leaves_a_direction_out_of_an_embedding_that_fills_its_space() -> None:
+    features, _ = embedded(300, 2, seed=0)
+    assert ViM.fit(features).state()["rest"].shape == (2, 1)
+
+
+def test_vim_refuses_by_name_without_an_embedding() -> None:
+    features, _ = embedded(300, 5, seed=0)
+    without = replace(features, embed=None)
+    with pytest.raises(UsageError, match=r"'vim' needs an embedding.*: leave 'vim' out"):
+        ViM.fit(without)
+
+
 def pixels(x: Tensor) -> Features:
     log_probs = torch.zeros(1, len(x), 2).log_softmax(2)
     return Features(x[None], log_probs[None], None, log_probs)
@@ -190,9 +332,7 @@ def test_state_is_plain_arrays(name: str) -> None:
 
 def test_unknown_detectors_are_refused() -> None:
     features = toy_features((4,))(torch.rand(5, 4))
-    with pytest.raises(
-        ValueError, match=r"one of confidence, views, mahalanobis, forest\. Got 'x'"
-    ):
+    with pytest.raises(UsageError, match=r"one of confidence, margin, .*, forest\. Got 'x'"):
         fit_detector("x", features, np.zeros(5, int))
-    with pytest.raises(BundleError, match="names a detector 'x'; known are confidence, views"):
+    with pytest.raises(BundleError, match="names a detector 'x'; known are confidence, margin"):
         load_detector("x", {})

@@ -11,6 +11,8 @@ from safetensors.numpy import save as safetensors
 
 from buckler import files
 from buckler.data import SPLITS
+from buckler.defenses import JPEG, Median
+from buckler.detectors import NAMES
 from buckler.errors import BundleError, DataError, PolicyError, UsageError
 from buckler.guard import article, calibrate, load_bundle, write_bundle
 from buckler.guard import bundle as bundles
@@ -25,7 +27,8 @@ def guard(dataset, trained):
         dataset,
         [trained, trained],
         [0.75, 0.25],
-        detectors=("confidence", "views", "mahalanobis", "forest"),
+        views=(Median(2), JPEG(75)),
+        detectors=NAMES,
         review_rate=0.1,
     )
 

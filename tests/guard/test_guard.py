@@ -17,10 +17,16 @@ from buckler.guard.temperature import fit_temperature
 from buckler.models import TorchClassifier
 from buckler.threats import Goal
 
+THREE = {
+    "views": (Median(2), JPEG(75)),
+    "detectors": ("confidence", "views", "mahalanobis"),
+    "review_rate": 0.1,
+}
+
 
 @pytest.fixture(scope="module")
 def guard(dataset, trained):
-    return calibrate(dataset, [trained], [1.0], review_rate=0.1)
+    return calibrate(dataset, [trained], [1.0], **THREE)
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +103,97 @@ def test_verdicts_are_json_and_rows_are_independent(guard, dataset):
         assert one.confidence == pytest.approx(other.confidence, abs=1e-5)
         assert 0 <= one.anomaly_score <= 1
     assert guard.judge(x[:0]) == []
+
+
+def test_rows_judged_in_parts_are_judged_the_same(guard, dataset, monkeypatch):
+    from buckler.guard import build, core
+
+    x = many(dataset)
+    whole, (predicted, over) = guard.judge(x), guard.suspicion(x)
+    monkeypatch.setattr(core, "_CHUNK", 7)
+    parts, (again, close) = guard.judge(x), guard.suspicion(x)
+    assert [(v.prediction, v.status) for v in parts] == [(v.prediction, v.status) for v in whole]
+    assert torch.equal(again, predicted)
+    torch.testing.assert_close(close, over, atol=1e-5, rtol=0)
+    monkeypatch.setattr(build, "_CHUNK", 11)
+    built = calibrate(dataset, [guard.members[0].module], [1.0], **THREE)
+    assert built.rule.threshold == pytest.approx(guard.rule.threshold, abs=1e-4)
+    np.testing.assert_allclose(built.rule.combined, guard.rule.combined, rtol=1e-3)
+
+
+def test_no_forward_sees_more_rows_than_a_part_holds(guard, dataset, monkeypatch):
+    from buckler.guard import build, core
+
+    seen = []
+    part = TorchClassifier.with_embedding
+
+    def counted(self, rows):
+        seen.append(len(rows))
+        return part(self, rows)
+
+    monkeypatch.setattr(TorchClassifier, "with_embedding", counted)
+    monkeypatch.setattr(core, "_CHUNK", 16)
+    monkeypatch.setattr(build, "_CHUNK", 16)
+    calibrate(dataset, [guard.members[0].module], [1.0], **THREE)
+    guard.judge(many(dataset))
+    guard.answer(many(dataset))
+    assert max(seen) == 16 * 3, "sixteen rows, three views each"
+
+
+def test_no_rows_no_answers(guard):
+    none = torch.zeros(0, 1, 8, 8)
+    predicted, over = guard.suspicion(none)
+    assert (len(predicted), len(over)) == (0, 0)
+    assert guard.judge(none) == []
+
+
+def test_suspicion_is_over_zero_exactly_where_a_row_is_suspicious(guard, dataset):
+    x = many(dataset)
+    _, over = guard.suspicion(x)
+    assert [v.status == "SUSPICIOUS" for v in guard.judge(x)] == (over > 0).tolist()
+
+
+def test_a_map_made_while_judging_still_carries_gradients_later(dataset, trained):
+    """The first use of a fresh rule is inside inference mode, the second takes a gradient."""
+    guard = calibrate(dataset, [trained], [1.0], review_rate=0.1)
+    fresh = replace(guard, rule=replace(guard.rule))
+    fresh.judge(dataset["test"].x[:3])
+    x = dataset["test"].x[:3].clone().requires_grad_(True)
+    grad = torch.autograd.grad(fresh.attack_view()(x)[:, -1].sum(), x)[0]
+    assert bool((grad != 0).any())
+
+
+def test_every_detector_in_one_guard(dataset, trained):
+    names = ("confidence", "margin", "energy", "views", "members", "mahalanobis", "vim")
+    guard = calibrate(
+        dataset,
+        [trained, trained],
+        [0.7, 0.3],
+        views=[Median(2)],
+        detectors=names,
+        review_rate=0.1,
+    )
+    x = many(dataset)
+    rejected = guard.attack_view()(x).argmax(1) == dataset.spec.classes
+    assert rejected.tolist() == [v.status == "SUSPICIOUS" for v in guard.judge(x)]
+    z = x[:20].clone().requires_grad_(True)
+    grad = torch.autograd.grad(guard.attack_view()(z)[:, -1].sum(), z)[0]
+    assert bool((grad.flatten(1).abs().amax(1) > 0).all())
+
+
+def test_by_default_confidence_alone_decides(dataset, trained):
+    guard = calibrate(dataset, [trained], [1.0], review_rate=0.1)
+    assert [part.name for part in guard.detectors] == ["confidence"]
+    assert guard.views == ()
+    verdicts = guard.judge(many(dataset))
+    flagged = [v.confidence for v in verdicts if v.status == "SUSPICIOUS"]
+    accepted = [v.confidence for v in verdicts if v.status == "ACCEPTED"]
+    assert max(flagged) <= min(accepted) + 1e-6
+
+
+def test_members_are_refused_by_name_for_one_member(dataset, trained):
+    with pytest.raises(UsageError, match="leave 'members' out of the detectors"):
+        calibrate(dataset, [trained], [1.0], detectors=("members",), review_rate=0.1)
 
 
 def test_judge_refuses_what_the_spec_refuses(guard):

@@ -15,6 +15,8 @@ from buckler.attacks.pgd import PGD
 from buckler.protocols import Progress, Threat
 from buckler.stats import Rate
 
+_FINE = 100  # steps of the progress an attack
+
 
 @dataclass(frozen=True)
 class Effort:
@@ -82,7 +84,7 @@ def compare(
     Args:
         pool: inputs of the calibrate split, from which some attacks start.
         workers: systems attacked at a time; the figures do not depend on it.
-        progress: called with (attacks done, attacks), over all systems.
+        progress: called with (steps done, steps), over all systems.
     """
     static = suites.static()
 
@@ -94,13 +96,13 @@ def compare(
         )
 
     every = {system.name: len(static) + len(adaptive(system)) + 1 for system in systems}
-    done = dict.fromkeys(every, 0)
+    done = dict.fromkeys(every, 0.0)
 
     def attack(system: Target) -> Compared:
-        def say(count: int) -> None:
+        def say(count: float) -> None:
             done[system.name] = count
             if progress is not None:
-                progress(sum(done.values()), sum(every.values()))
+                progress(round(_FINE * sum(done.values())), _FINE * sum(every.values()))
 
         def run(suite: suites.Suite, source: Target | None, before: int) -> Assessment:
             return assess(
@@ -112,7 +114,7 @@ def compare(
                 rows=rows,
                 seed=seed,
                 source=source,
-                progress=lambda count, _: say(before + count),
+                progress=lambda count, total: say(before + len(suite) * count / total),
             )
 
         shown = run(static, undefended, 0)

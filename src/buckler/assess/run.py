@@ -1,6 +1,7 @@
 """assess: attack, ask the deployed system again, keep the ledger."""
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -21,6 +22,8 @@ from buckler.threats import LpBall, PixelBudget
 
 SCHEMA = "buckler.assessment/1"
 _VARIANTS = 10
+_TOGETHER = 500  # rows an attack gets at once
+_FINE = 100  # steps of the progress an attack
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ def assess(
             default: the target itself, by attackers who know all of it.
         each: every attack gets every row, for figures attack by attack; else an attack only gets
             the rows no attack before it has broken. The ledger's worst case is the same.
-        progress: called with (attacks done, attacks).
+        progress: called with (steps done, steps), many an attack.
 
     Raises: DataError for no rows or inputs the spec refuses; UsageError if an attack leaves the
         threat, which would make its figure meaningless.
@@ -121,11 +124,9 @@ def assess(
             "labels follow the order of its classes?"
         )
     results = []
-    for attack in suite:
+    for index, attack in enumerate(suite):
         given = (right if each else right & ~count.broken).nonzero()[:, 0]
-        results.append(_attack(attack, attacked, count, given, seed))
-        if progress is not None:
-            progress(len(results), len(suite))
+        results.append(_attack(attack, attacked, count, given, seed, _step(progress, index, suite)))
     return Assessment(
         target=target.name,
         knowledge="adaptive" if source is None else "static",
@@ -139,18 +140,37 @@ def assess(
     )
 
 
+def _step(progress: Progress | None, index: int, suite: Suite) -> Callable[[float], None]:
+    """Tells how far the index-th attack of the suite has come, in (0, 1]."""
+
+    def say(share: float) -> None:
+        if progress is not None:
+            progress(round(_FINE * (index + share)), _FINE * len(suite))
+
+    return say
+
+
 def _attack(
-    attack: Attack, attacked: Target, count: "_Count", given: Tensor, seed: int
+    attack: Attack,
+    attacked: Target,
+    count: "_Count",
+    given: Tensor,
+    seed: int,
+    say: Callable[[float], None],
 ) -> AttackResult:
+    """A few hundred rows at a time: no attack's result depends on who shares its batch."""
     started = time.perf_counter()
     counter = Counted(attacked.view)
-    broken = 0
-    if len(given):
-        threat = count.threat.take(given).with_goal(attacked.goal)
+    broken, done = 0, 0
+    for part in given.split(_TOGETHER) if len(given) else ():
+        threat = count.threat.take(part).with_goal(attacked.goal)
         candidates = attack(
-            counter, count.x[given], count.y[given], threat, seed=seed, rows=count.rows[given]
+            counter, count.x[part], count.y[part], threat, seed=seed, rows=count.rows[part]
         )
-        broken = count.take(attack, given, candidates)
+        broken += count.take(attack, part, candidates)
+        done += len(part)
+        say(done / len(given))
+    say(1.0)
     seconds = time.perf_counter() - started
     spent = (counter.forwards, counter.backwards)
     return AttackResult(attack.name, repr(attack), broken, len(given), *spent, seconds)

@@ -8,7 +8,7 @@ from buckler.attacks import suites
 from buckler.cli import show
 from buckler.cli.options import CONFIG, BundleArgument, ConfigOption
 from buckler.cli.project import Project
-from buckler.cli.steps_bundle import assess_bundle
+from buckler.cli.steps_assess import assess_bundle
 from buckler.cli.steps_model import assess_original, train_original
 from buckler.cli.steps_suite import assess_suite
 from buckler.cli.tables import comparison_table, curve_table, suite_table

@@ -18,10 +18,9 @@ def build(config: ConfigOption = CONFIG) -> None:
 
 def say_built(built: dict[str, Any]) -> None:
     weights = ", ".join(f"{name} {weight:g}" for name, weight in built["weights"].items())
-    threshold, verify = built["threshold"], built["verify"]
+    verify = built["verify"]
     show.line(f"digest {built['digest'][:12]}; weights of the mean: {weights}")
     show.line(
-        f"review rate: target {threshold['target']:.1%}, at most {threshold['upper']:.1%} with "
-        f"95 % confidence ({threshold['n']} calibration rows); "
-        f"flagged on the verify split: {verify['flagged']} of {verify['n']}"
+        f"review rate: {built['sentence']}; flagged on the verify split: {verify['flagged']} of "
+        f"{verify['n']}"
     )

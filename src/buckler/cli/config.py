@@ -73,11 +73,12 @@ class AssessSection(_Section):
 
 
 class HardenSection(_Section):
-    members: tuple[Literal["standard", "adversarial", "noise"], ...] = (
-        "standard",
-        "adversarial",
-        "noise",
-    )
+    """ensemble: how many of each hardened member, trained from different seeds."""
+
+    members: tuple[
+        Literal["standard", "noise", "mixed", "pgd", "trades", "fast", "certified"], ...
+    ] = ("pgd",)
+    ensemble: Count = 3
 
     @field_validator("members")
     @classmethod
@@ -88,17 +89,31 @@ class HardenSection(_Section):
 
     epochs: Count = 50
     eps: Annotated[float, Field(gt=0)] | None = None
+    awp: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class CostSection(_Section):
+    """What a review, an accepted wrong answer cost, and how many inputs are attacks."""
+
+    review: Annotated[float, Field(ge=0)]
+    wrong: Annotated[float, Field(ge=0)]
+    attack_share: Share
 
 
 class GuardSection(_Section):
-    views: tuple[str, ...] = ("median2", "jpeg75")
+    """cost: where given, it sets the review rate in place of `review_rate`."""
+
+    views: tuple[str, ...] = ()
     path: tuple[str, ...] = ()
-    detectors: tuple[Literal["confidence", "views", "mahalanobis", "forest"], ...] = (
-        "confidence",
-        "views",
-        "mahalanobis",
-    )
+    detectors: tuple[
+        Literal[
+            "confidence", "margin", "energy", "views", "members", "mahalanobis", "vim", "forest"
+        ],
+        ...,
+    ] = ("confidence",)
     review_rate: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    by_class: bool = False
+    cost: CostSection | None = None
 
     @field_validator("detectors")
     @classmethod
@@ -106,6 +121,12 @@ class GuardSection(_Section):
         if not detectors or len(set(detectors)) < len(detectors):
             raise ValueError("name one or more different detectors")
         return detectors
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.cost is not None and self.by_class:
+            raise ValueError("cost sets one threshold: leave by_class out")
+        return self
 
 
 class CertifySection(_Section):
@@ -228,15 +249,22 @@ article = true                       # images: compare with the median + JPEG + 
 seed = 0
 
 [harden]
-members = ["standard", "adversarial", "noise"]   # standard: your model as it is
+members = ["pgd"]                    # recipes: pgd, trades, fast, certified, mixed, noise; and
+                                     # standard: your model as it is
+ensemble = 3                         # of each hardened member, from different seeds
 epochs = 50
+awp = 0.0                            # adversarial weight perturbation; 0.005 for long trainings
 # eps = 0.15                         # radius trained against; default 1.5 x threat.eps
 
 [guard]
-views = ["median2", "jpeg75"]        # what the detectors compare the input with ([] for no images)
+views = []                           # transforms the detector "views" compares the input with:
+                                     # ["median2", "jpeg75"]
 path = []                            # transforms before the members: measure before you transform
-detectors = ["confidence", "views", "mahalanobis"]   # and "forest"
+detectors = ["confidence"]           # and margin, energy, views, members, mahalanobis, vim, forest:
+                                     # each costs a share of the reviews, so add what pays
 review_rate = 0.02                   # target share of clean inputs sent to people
+by_class = false                     # a threshold for each predicted class with enough rows
+# cost = { review = 1.0, wrong = 50.0, attack_share = 0.01 }   # sets the review rate instead
 
 [certify]
 sigma = 0.25                         # noise of randomized smoothing, input units

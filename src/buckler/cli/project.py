@@ -20,12 +20,15 @@ from buckler import data, files
 from buckler.cli.config import Config, ModelSection, read_config
 from buckler.defenses import check_transform, defense
 from buckler.errors import DataError, UsageError
-from buckler.guard.bundle import versions
+from buckler.guard import Guard, load_bundle
+from buckler.guard.bundle import OWN_FACTORIES, versions
 from buckler.models import build_module, open_model
 from buckler.protocols import Classifier
 from buckler.stats import clopper_pearson_lower
 from buckler.threats import LpBall
 
+ARTICLE = ("standard", "mixed", "noise")
+"""The article's members: its guard answers with their plain mean."""
 _SMALL = 2_000_000  # weights
 _ANSWERS = 8  # rows whose answers tell one file or endpoint from another
 
@@ -99,6 +102,30 @@ class Project:
         low, high = self.data.spec.box
         given = self.config.harden.eps
         return min(1.5 * self.config.threat.eps, high - low) if given is None else given
+
+    @property
+    def member_names(self) -> tuple[str, ...]:
+        """The guard's candidates: "standard" once, of each recipe as many as the ensemble has."""
+        section = self.config.harden
+        copies = range(1, section.ensemble + 1)
+        each = [
+            (name,)
+            if name == "standard" or section.ensemble == 1
+            else tuple(f"{name}-{copy}" for copy in copies)
+            for name in section.members
+        ]
+        return tuple(name for names in each for name in names)
+
+    @property
+    def trained_names(self) -> tuple[str, ...]:
+        """The candidates, and the article's members where its guard is compared with ours."""
+        return tuple(dict.fromkeys((*self.member_names, *(ARTICLE if self.article else ()))))
+
+    @property
+    def article(self) -> bool:
+        """Whether the article's guard is compared with ours: it is for images in [0, 1]."""
+        spec = self.data.spec
+        return self.config.assess.article and spec.is_image and spec.box == (0.0, 1.0)
 
     def check_guard(self) -> None:
         """Raises: UsageError for transforms or detectors that do not fit the data."""
@@ -181,6 +208,18 @@ class Project:
             for tensor in self.original().state_dict().values():
                 digest.update(tensor.contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+
+def load_guard(project: Project, bundle: Path) -> Guard:
+    """Raises: UsageError if the bundle was made for other inputs or classes than the data's."""
+    guard = load_bundle(bundle, factories=(*OWN_FACTORIES, project.config.model.factory))
+    spec = project.data.spec
+    if (guard.spec.shape, guard.spec.class_names) != (spec.shape, spec.class_names):
+        raise UsageError(
+            f"the bundle {bundle} takes {guard.spec.shape} and knows {guard.spec.class_names}: "
+            f"the data have {spec.shape} and {spec.class_names}"
+        )
+    return guard
 
 
 def _logits_of_output(_: nn.Module, __: object, output: object) -> object:

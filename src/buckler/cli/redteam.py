@@ -23,8 +23,7 @@ from buckler.attacks import suites
 from buckler.cli import show
 from buckler.cli.config import RedteamSection
 from buckler.cli.options import CONFIG, ConfigOption
-from buckler.cli.project import Project
-from buckler.cli.steps_bundle import load_guard
+from buckler.cli.project import Project, load_guard
 from buckler.errors import UsageError
 from buckler.guard import load_bundle
 from buckler.inputs import InputSpec

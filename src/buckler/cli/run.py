@@ -11,8 +11,10 @@ from buckler.cli.build import say_built
 from buckler.cli.certify import say_certified
 from buckler.cli.options import CONFIG, ConfigOption
 from buckler.cli.project import Project
-from buckler.cli.steps_bundle import assess_bundle, build_bundle, certify_bundle, check_bundle
-from buckler.cli.steps_model import assess_original, harden_members, train_original
+from buckler.cli.steps_assess import assess_bundle
+from buckler.cli.steps_bundle import build_bundle, certify_bundle, check_bundle
+from buckler.cli.steps_harden import harden_members
+from buckler.cli.steps_model import assess_original, train_original
 from buckler.cli.tables import comparison_table, ruling_table
 
 

@@ -6,7 +6,14 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from buckler.stats import Rate
 
@@ -21,7 +28,7 @@ def bar(title: str) -> Iterator[Callable[[int, int], None]]:
     columns = (
         TextColumn("  {task.description:<34}"),
         BarColumn(bar_width=30),
-        TextColumn("{task.completed}/{task.total}"),
+        TaskProgressColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )

@@ -1,35 +1,28 @@
-"""The steps around a bundle: build it, gather its evidence, rule on it, write it down."""
+"""The steps around a bundle: build it, certify it, rule on it."""
 
-import os
-from collections.abc import Sequence
-from dataclasses import asdict
-from functools import partial
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from buckler import files
-from buckler.assess import Ledger, battery, of_guard, of_model
+from buckler.assess import Ledger
 from buckler.assess.check import Policy, Ruling, judge_evidence
-from buckler.assess.compare import Effort, compare
-from buckler.assess.latency import added_latency
-from buckler.assess.parallel import side_by_side
-from buckler.assess.pictures import save_examples
-from buckler.assess.run import assess
-from buckler.assess.target import Target
 from buckler.attacks import PGD
 from buckler.certify import certify
 from buckler.cli import show
-from buckler.cli.project import Project, is_done, mark_done
+from buckler.cli.config import CostSection
+from buckler.cli.project import Project, is_done, load_guard, mark_done
+from buckler.cli.steps_assess import evidence_inputs
 from buckler.defenses import defense
-from buckler.errors import DataError, UsageError
-from buckler.guard import Guard, article, calibrate, load_bundle, write_bundle
-from buckler.guard.bundle import OWN_FACTORIES, MemberSource
-from buckler.harden import choose_weights
+from buckler.errors import DataError
+from buckler.guard import Calibrated, Costs, Guard, calibrate, cheapest, write_bundle
+from buckler.guard.bundle import MemberSource
+from buckler.harden import choose_weights, transfer_matrix
+from buckler.threats import Goal
 
 Json = dict[str, Any]
 _BATTERY_ROWS = 200
+_FEW = 500  # rows on which members are compared
 
 
 def build_bundle(project: Project) -> Json:
@@ -40,11 +33,18 @@ def build_bundle(project: Project) -> Json:
     if is_done(record, inputs) and (project.bundle / "bundle.toml").exists():
         show.line(f"{project.bundle} is of these inputs already: skipped")
         return files.read_json(record / "build.json")
-    names = config.harden.members
+    names = project.member_names
     members = [project.member(name) for name in names]
     select = data["select"]
     with show.bar("choose the members' weights") as progress:
-        best, tried = choose_weights(members, select.x, select.y, project.threat, progress=progress)
+        best, tried = choose_weights(
+            members,
+            select.x,
+            select.y,
+            project.threat,
+            review_rate=config.guard.review_rate,
+            progress=progress,
+        )
     rate = max(config.guard.review_rate, 1 / (len(data["calibrate"]) + 1))
     if rate > config.guard.review_rate:
         show.line(
@@ -60,7 +60,10 @@ def build_bundle(project: Project) -> Json:
         path=[defense(name) for name in config.guard.path],
         detectors=config.guard.detectors,
         review_rate=rate,
+        by_class=config.guard.by_class,
     )
+    if config.guard.cost is not None:
+        guard = _cheapest(project, guard, config.guard.cost)
     order = sorted(
         (i for i in range(len(names)) if best.weights[i] > 0), key=lambda i: -best.weights[i]
     )
@@ -70,8 +73,11 @@ def build_bundle(project: Project) -> Json:
     value: Json = {
         "digest": digest,
         "weights": dict(zip(names, best.weights, strict=True)),
-        "tried": [{"weights": m.weights, **asdict(m.found)} for m in tried],
-        "threshold": asdict(guard.rule.calibration),  # type: ignore[attr-defined]
+        "tried": [asdict(mixture) for mixture in tried],
+        "members": list(names),
+        "transfer": transfer_matrix(members, select.x[:_FEW], select.y[:_FEW], project.threat),
+        "threshold": asdict(_rule(guard).calibration),
+        "sentence": _rule(guard).calibration.sentence(),
         "verify": {"flagged": int((~accepted).sum()), "n": len(accepted)},
     }
     files.write_json(record / "build.json", value)
@@ -79,101 +85,23 @@ def build_bundle(project: Project) -> Json:
     return value
 
 
-def load_guard(project: Project, bundle: Path) -> Guard:
-    """Raises: UsageError if the bundle was made for other inputs or classes than the data's."""
-    guard = load_bundle(bundle, factories=(*OWN_FACTORIES, project.config.model.factory))
-    spec = project.data.spec
-    if (guard.spec.shape, guard.spec.class_names) != (spec.shape, spec.class_names):
-        raise UsageError(
-            f"the bundle {bundle} takes {guard.spec.shape} and knows {guard.spec.class_names}: "
-            f"the data have {spec.shape} and {spec.class_names}"
-        )
-    return guard
+def _cheapest(project: Project, guard: Guard, cost: CostSection) -> Guard:
+    """The guard at the review rate that costs least, by the select split under attack."""
+    select, threat = project.data["select"], project.threat.with_goal(Goal("guarded"))
+    attack = PGD(steps=50, step_size=0.25, loss="selective", decay=True, stop=False)
+    x_adv = attack(guard.attack_view(), select.x, select.y, threat)
+    (clean, doubt), (fooled, moved) = guard.suspicion(select.x), guard.suspicion(x_adv)
+    wrong, wrong_after = (clean != select.y).numpy(), (fooled != select.y).numpy()
+    costs = Costs(**cost.model_dump())
+    found = cheapest(costs, doubt.numpy(), wrong, moved.numpy(), wrong_after)
+    rate = found.rate_for(len(project.data["calibrate"]))
+    show.line(f"a review rate of {rate:.2%} costs least: {found.cost:.4g} an input")
+    return replace(guard, rule=_rule(guard).at(rate))
 
 
-def assess_bundle(project: Project, bundle: Path) -> Json:
-    """The guard beside the undefended model, the hardened net and the article's guard, under
-    static and adaptive attackers; writes the bundle's evidence/."""
-    config, data = project.config, project.data
-    evidence = bundle / "evidence"
-    guard = load_guard(project, bundle)
-    inputs = _evidence_inputs(project, guard)
-    if is_done(evidence, inputs):
-        show.line(f"{evidence} is of these inputs already: skipped")
-        return files.read_json(evidence / "comparison.json")
-    x, y, rows = data["test"].sample(config.assess.rows, config.assess.seed)
-    undefended = of_model(project.original(), data.spec, x)
-    systems = _systems(project, guard, undefended, x)
-    effort = Effort(config.assess.steps, config.assess.restarts, config.assess.queries)
-    workers = os.cpu_count() or 1
-    with show.bar("attack every system") as progress:
-        found = compare(
-            systems,
-            undefended,
-            x,
-            y,
-            project.threat,
-            data["calibrate"].x,
-            rows=rows,
-            effort=effort,
-            seed=config.assess.seed,
-            workers=workers,
-            progress=progress,
-        )
-    ours = next(row for row in found if row.name == "guard")
-    few = slice(0, _BATTERY_ROWS)
-    jobs = [
-        partial(_curve, project, systems[-1], x, y, rows),
-        partial(_battery, project, (undefended, systems[-1]), x[few], y[few]),
-    ]
-    with show.bar("curve over eps, masked gradients") as progress:
-        progress(0, 1)
-        curve, signs = side_by_side(jobs, workers)
-        progress(1, 1)
-    latency = added_latency(project.original(), guard, x)
-    ours.adaptive.ledger.save(evidence / "ledger.npz")
-    found[0].adaptive.ledger.save(evidence / "original.npz")
-    save_examples(evidence / "examples.npz", ours.adaptive, x, guard.answer)
-    files.write_json(evidence / "assessment.json", ours.adaptive.to_dict())
-    files.write_json(evidence / "curve.json", {"digest": guard.digest, **curve})
-    files.write_json(evidence / "battery.json", {"digest": guard.digest, **signs})
-    files.write_json(evidence / "latency.json", {"digest": guard.digest, **asdict(latency)})
-    value: Json = {"digest": guard.digest, "systems": [row.to_dict() for row in found]}
-    files.write_json(evidence / "comparison.json", value)
-    mark_done(evidence, inputs)
-    return value
-
-
-def _evidence_inputs(project: Project, guard: Guard) -> str:
-    config = project.config
-    sections = (config.assess, config.threat, config.harden, config.data)
-    return project.inputs_of(guard.digest, *sections)
-
-
-def _systems(project: Project, guard: Guard, undefended: Target, x: torch.Tensor) -> list[Target]:
-    config, data = project.config, project.data
-    systems = [undefended]
-    names = config.harden.members
-    if "adversarial" in names:
-        systems.append(of_model(project.member("adversarial"), data.spec, x, "hardened net alone"))
-    if config.assess.article and data.spec.is_image and data.spec.box == (0.0, 1.0):
-        members = [project.member(name) for name in names]
-        systems.append(of_guard(article(data, members), "article's guard", draws=4))
-    return [*systems, of_guard(guard)]
-
-
-def _curve(
-    project: Project, target: Target, x: torch.Tensor, y: torch.Tensor, rows: torch.Tensor
-) -> Json:
-    """The guard at each eps of the curve, gradients only: fewer attacks than the headline's."""
-    attack = PGD(steps=40, step_size=0.25, loss="selective", decay=True)
-    threats = [project.threat_at(eps) for eps in project.config.threat.curve]
-    return {"points": [assess(target, x, y, t, (attack,), rows=rows).to_dict() for t in threats]}
-
-
-def _battery(project: Project, targets: Sequence[Target], x: torch.Tensor, y: torch.Tensor) -> Json:
-    """Signs of masked gradients, by target."""
-    return {target.name: battery(target, x, y, project.threat).to_dict() for target in targets}
+def _rule(guard: Guard) -> Calibrated:
+    assert isinstance(guard.rule, Calibrated)
+    return guard.rule
 
 
 def certify_bundle(project: Project, bundle: Path) -> Json:
@@ -212,7 +140,7 @@ def check_bundle(project: Project, bundle: Path) -> Ruling:
     """Policy against the evidence; writes evidence/ruling.json."""
     evidence = bundle / "evidence"
     guard = load_guard(project, bundle)
-    if not is_done(evidence, _evidence_inputs(project, guard)):
+    if not is_done(evidence, evidence_inputs(project, guard)):
         raise DataError(
             f"{evidence} is missing, or was made with other settings, data or weights than "
             "buckler.toml names now: run buckler assess on this bundle"

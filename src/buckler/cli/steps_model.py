@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from buckler import files
 from buckler.assess import Assessment, assess
@@ -129,39 +128,6 @@ def _findings(project: Project, found: list[Assessment]) -> list[str]:
         f"Needs immediate attention: {success:.0%} of the rows it gets right are broken at eps "
         f"{eps:g} (over {FINDING:.0%})."
     ]
-
-
-def harden_members(project: Project) -> None:
-    """Train every member but the standard one; writes out/members/."""
-    folder = project.out / "members"
-    config = project.config
-    inputs = project.inputs_of("harden", config.harden, config.threat, config.data)
-    if is_done(folder, inputs):
-        show.line(f"{folder} is of these inputs already: skipped")
-        return
-    fit = project.data["fit"]
-    for name in config.harden.members:
-        if name == "standard":
-            continue
-        recipe = RECIPES[name](config.harden.epochs, project.threat_at(project.harden_eps))
-        with show.bar(f"harden: {name}") as progress:
-            trained = harden(
-                _start(project),
-                fit.x,
-                fit.y,
-                recipe,
-                _validation(project),
-                checkpoint=folder / f"{name}.checkpoint.safetensors",
-                progress=progress,
-            )
-        save_weights(trained.model, folder / f"{name}.safetensors")
-        files.write_json(folder / f"{name}.history.json", trained.history)
-    mark_done(folder, inputs)
-
-
-def _start(project: Project) -> nn.Module:
-    """What hardening begins with: the team's weights, or a fresh net where we trained it."""
-    return project.fresh_net() if project.config.model.train else project.original()
 
 
 def _validation(project: Project) -> RobustValidation:

@@ -8,8 +8,7 @@ from buckler.assess import Assessment, assess, of_guard
 from buckler.attacks import Under, suites
 from buckler.cli import show
 from buckler.cli.original import original_target
-from buckler.cli.project import Project
-from buckler.cli.steps_bundle import load_guard
+from buckler.cli.project import Project, load_guard
 from buckler.errors import UsageError
 from buckler.models import differentiable
 

@@ -1,40 +1,75 @@
 """Scores of suspicion: fit(...) → a frozen scorer, higher = more suspicious."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from buckler.detectors.confidence import Confidence
 from buckler.detectors.disagreement import ViewDisagreement
+from buckler.detectors.energy import Energy
 from buckler.detectors.forest import IsolationForest
 from buckler.detectors.mahalanobis import Mahalanobis
-from buckler.errors import BundleError
+from buckler.detectors.margin import Margin
+from buckler.detectors.members import MemberDisagreement
+from buckler.detectors.vim import ViM
+from buckler.errors import BundleError, UsageError
 from buckler.protocols import Detector, Features
 
-__all__ = ["Confidence", "IsolationForest", "Mahalanobis", "ViewDisagreement"]
+__all__ = [
+    "Confidence",
+    "Energy",
+    "IsolationForest",
+    "Mahalanobis",
+    "Margin",
+    "MemberDisagreement",
+    "ViM",
+    "ViewDisagreement",
+]
 
-NAMES = ("confidence", "views", "mahalanobis", "forest")
+NAMES = ("confidence", "margin", "energy", "views", "members", "mahalanobis", "vim", "forest")
 
 
-def fit_detector(name: str, features: Features, y: np.ndarray) -> Detector:
-    """The named detector, fitted on the features of clean rows with labels y (n,)."""
-    if name == "confidence":
-        return Confidence()
-    if name == "views":
-        return ViewDisagreement()
-    if name == "mahalanobis":
-        return Mahalanobis.fit(features, y)
-    if name == "forest":
-        return IsolationForest.fit(features)
-    raise ValueError(f"a detector must be one of {', '.join(NAMES)}. Got {name!r}")
+def fit_detector(
+    name: str,
+    features: Features,
+    y: np.ndarray,
+    *,
+    weights: Sequence[float] | None = None,
+    temperatures: Sequence[float] | None = None,
+) -> Detector:
+    """The named detector, fitted on the features of clean rows with labels y (n,).
+
+    Args:
+        weights, temperatures: the guard's, one a member; equal weights and 1 if not given.
+    """
+    count = len(features.logits)
+    shares = np.full(count, 1 / count) if weights is None else np.asarray(weights, np.float64)
+    warm = np.ones(count) if temperatures is None else np.asarray(temperatures, np.float64)
+    kinds: dict[str, Callable[[], Detector]] = {
+        "confidence": Confidence,
+        "margin": Margin,
+        "energy": lambda: Energy(shares, warm),
+        "views": ViewDisagreement,
+        "members": lambda: MemberDisagreement(warm),
+        "mahalanobis": lambda: Mahalanobis.fit(features, y),
+        "vim": lambda: ViM.fit(features),
+        "forest": lambda: IsolationForest.fit(features),
+    }
+    if name not in kinds:
+        raise UsageError(f"a detector must be one of {', '.join(NAMES)}. Got {name!r}")
+    return kinds[name]()
 
 
 def load_detector(name: str, state: Mapping[str, np.ndarray]) -> Detector:
     """The detector whose `name` and `state()` these are."""
     kinds: dict[str, Callable[..., Detector]] = {
         "confidence": Confidence,
+        "margin": Margin,
+        "energy": Energy,
         "views": ViewDisagreement,
+        "members": MemberDisagreement,
         "mahalanobis": Mahalanobis,
+        "vim": ViM,
         "forest": IsolationForest,
     }
     if name not in kinds:

@@ -3,5 +3,17 @@
 from buckler.guard.build import article, calibrate
 from buckler.guard.bundle import load_bundle, write_bundle
 from buckler.guard.core import Guard
+from buckler.guard.costs import Cheapest, Costs, cheapest
+from buckler.guard.rule import Calibrated
 
-__all__ = ["Guard", "article", "calibrate", "load_bundle", "write_bundle"]
+__all__ = [
+    "Calibrated",
+    "Cheapest",
+    "Costs",
+    "Guard",
+    "article",
+    "calibrate",
+    "cheapest",
+    "load_bundle",
+    "write_bundle",
+]

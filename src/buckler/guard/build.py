@@ -1,7 +1,7 @@
 """Put a guard together: fit the detectors, calibrate the one threshold."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -19,6 +19,7 @@ from buckler.models import TorchClassifier, check_classifier
 from buckler.protocols import Defense, Detector, Features
 
 _UNSET = Thresholds((math.inf,), 0)
+_CHUNK = 512  # rows at a time: what ten thousand of them need at once does not fit a cache
 
 
 def calibrate(
@@ -26,33 +27,36 @@ def calibrate(
     members: Sequence[nn.Module],
     weights: Sequence[float],
     *,
-    views: Sequence[Defense] = (Median(2), JPEG(75)),
+    views: Sequence[Defense] = (),
     path: Sequence[Defense] = (),
-    detectors: Sequence[str] = ("confidence", "views", "mahalanobis"),
+    detectors: Sequence[str] = ("confidence",),
     review_rate: float = 0.02,
+    by_class: bool = False,
 ) -> Guard:
     """A guard whose detectors are fitted on fit, mapped on select and calibrated on calibrate.
 
     Args:
         members, weights: members of weight 0 are left out; weights need not sum to 1.
+        views: for the detector 'views' alone; each costs every member one more forward.
         review_rate: target share of clean inputs sent to review.
+        by_class: a threshold for each predicted class with 500 calibration rows, so that each
+            answer goes to review as often; one threshold for all else.
 
     Raises: UsageError for transforms that change shape or range, or a rate too small for the
         number of calibration rows (the message says which rate they allow).
     """
     bare = _assemble(data, members, weights, path, views)
-    fitted = tuple(
-        fit_detector(name, _features(bare, data["fit"].x), data["fit"].y.numpy())
-        for name in detectors
-    )
+    fitted = _fitted(bare, detectors, data["fit"].x, data["fit"].y)
     smallest = 1 / (len(data["calibrate"]) + 1)
     if review_rate < smallest:
         raise UsageError(
             f"{len(data['calibrate'])} calibration rows allow a review rate of {smallest:.2%} at "
             f"the least. Got {review_rate:.2%}: raise it, or bring more data"
         )
-    select, held = (_scores(bare, fitted, data[split].x) for split in ("select", "calibrate"))
-    rule = Calibrated.fit(select, held, review_rate)
+    select, _ = _scores(bare, fitted, data["select"].x)
+    held, predicted = _scores(bare, fitted, data["calibrate"].x)
+    split = predicted if by_class else None
+    rule = Calibrated.fit(select, held, review_rate, split, data.spec.classes)
     return replace(bare, detectors=fitted, rule=rule)
 
 
@@ -110,11 +114,48 @@ def _assemble(
     )
 
 
+def _fitted(guard: Guard, names: Sequence[str], x: Tensor, y: Tensor) -> tuple[Detector, ...]:
+    """The named detectors, fitted on clean rows x (n, ...) with labels y (n,)."""
+    features, labels = _features(guard, x), y.numpy()
+    shares = {"weights": guard.weights, "temperatures": guard.temperatures}
+    return tuple(fit_detector(name, features, labels, **shares) for name in names)
+
+
 def _features(guard: Guard, x: Tensor) -> Features:
-    with torch.no_grad():
-        return guard.features(x, torch.arange(len(x)))
+    """What detectors are fitted on: the features of the first view alone, no graph.
+
+    Extra views are for scoring: of tens of thousands of rows they would fill the memory.
+    """
+    bare = replace(guard, views=())
+    parts = list(_in_parts(bare, x))
+    embeds = [part.embed for part in parts if part.embed is not None]
+    return Features(
+        torch.cat([part.views for part in parts], 1),
+        torch.cat([part.logits for part in parts], 2),
+        torch.cat(embeds, 1) if len(embeds) == len(parts) else None,
+        torch.cat([part.log_probs for part in parts], 1),
+    )
 
 
-def _scores(guard: Guard, detectors: Sequence[Detector], x: Tensor) -> Tensor:
-    features = _features(guard, x)
-    return torch.stack([detector.score(features) for detector in detectors])
+def _scores(guard: Guard, detectors: Sequence[Detector], x: Tensor) -> tuple[Tensor, Tensor]:
+    """The detectors' scores (d, n) and the answers (n,)."""
+    found = [
+        (
+            torch.stack([detector.score(part) for detector in detectors]),
+            part.log_probs[0].argmax(1),
+        )
+        for part in _in_parts(guard, x)
+    ]
+    scores, answers = zip(*found, strict=True)
+    return torch.cat(scores, 1), torch.cat(answers)
+
+
+def _in_parts(guard: Guard, x: Tensor) -> Iterator[Features]:
+    """The features of a few rows at a time, in order, without a graph.
+
+    A random path draws by row number here: calibration must not hang on the operator's secret.
+    """
+    for rows in torch.arange(len(x)).split(_CHUNK):
+        with torch.no_grad():
+            features = guard.features(x[rows], rows)
+        yield features

@@ -269,7 +269,9 @@ def _under(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
 
 def _rule(rule: Rule) -> dict[str, Any]:
     if isinstance(rule, Calibrated):
-        return {"kind": "calibrated", **asdict(rule.calibration)}
+        split = {"by_class": [asdict(threshold) for threshold in rule.by_class]}
+        facts = {"kind": "calibrated", **asdict(rule.calibration)}
+        return {**facts, **split} if rule.by_class else facts
     assert isinstance(rule, Thresholds)
     return {"kind": "thresholds", **asdict(rule)}
 
@@ -277,5 +279,6 @@ def _rule(rule: Rule) -> dict[str, Any]:
 def _load_rule(facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> Rule:
     facts = dict(facts)
     if facts.pop("kind") == "calibrated":
-        return Calibrated(**arrays, calibration=Threshold(**facts))
+        split = tuple(Threshold(**each) for each in facts.pop("by_class", ()))
+        return Calibrated(**arrays, calibration=Threshold(**facts), by_class=split)
     return Thresholds(tuple(facts["limits"]), facts["anomaly_index"])

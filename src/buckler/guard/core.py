@@ -75,18 +75,31 @@ class Guard:
         self.spec.check(x)
         if not len(x):
             return []
+        return [verdict for part in x.split(_CHUNK) for verdict in self._judge(part)]
+
+    def _judge(self, x: Tensor) -> list[Verdict]:
         with torch.inference_mode():
             features, scores = self._look(x, self._keys(x, self.secret))
-            logits = self._with_reject(features, scores)
-        return self._verdicts(features, scores, logits)
+            return self._verdicts(features, scores)
 
     def answer(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What `judge` answers, for counting: predicted class (n,) int64, accepted (n,) bool."""
+        predicted, over = self.suspicion(x)
+        return predicted, over <= 0
+
+    def suspicion(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Predicted class (n,) int64, and how far the combined score lies over its threshold (n,):
+        SUSPICIOUS exactly where that is over 0; infinite where a number behind it is none."""
+        parts = [self._suspicion(part) for part in x.split(_CHUNK)]
+        predicted, over = zip(*parts, strict=True)
+        return torch.cat(predicted), torch.cat(over)
+
+    def _suspicion(self, x: Tensor) -> tuple[Tensor, Tensor]:
         with torch.inference_mode():
             features, scores = self._look(x, self._keys(x, self.secret))
-            logits = self._with_reject(features, scores)
-        accepted = (logits.argmax(1) < self.spec.classes) & _finite(features, scores, logits)
-        return features.log_probs[0].argmax(1), accepted
+            predicted = features.log_probs[0].argmax(1)
+            over = self.rule.over(scores, predicted)
+            return predicted, over.masked_fill(~_finite(features, scores, over), torch.inf)
 
     def attack_view(self, draws: Sequence[int] = ()) -> Classifier:
         """x → logits (n, k + 1): the argmax is k exactly where `judge` says SUSPICIOUS.
@@ -154,52 +167,44 @@ class Guard:
 
     def _with_reject(self, features: Features, scores: Tensor) -> Tensor:
         z = features.log_probs[0]
-        over = self.rule.combine(scores) - self.rule.threshold
-        reject = z.amax(1) + over
+        top, predicted = z.max(1)
+        over = self.rule.over(scores, predicted)
+        reject = top + over
         # Rounding must not hide a score that is over its threshold by less than one unit.
-        above = torch.nextafter(z.detach().amax(1), z.new_tensor(torch.inf))
+        above = torch.nextafter(top.detach(), z.new_tensor(torch.inf))
         hidden = (over > 0) & (reject < above)
         reject = torch.where(hidden, reject + (above - reject).detach(), reject)
         return torch.cat([z, reject[:, None]], 1)
 
-    def _verdicts(self, features: Features, scores: Tensor, logits: Tensor) -> list[Verdict]:
-        confidence, predicted = features.probs.max(1)
-        anomaly = self.rule.anomaly(scores)
-        reasons = self.rule.reasons(scores, tuple(part.name for part in self.detectors))
-        suspicious = (logits.argmax(1) == self.spec.classes).tolist()
-        rows = zip(
-            predicted.tolist(), confidence.tolist(), anomaly, suspicious, reasons, strict=True
-        )
-        verdicts = [
-            Verdict(
-                prediction=self.spec.class_names[label],
-                confidence=min(1.0, sure),
-                anomaly_score=odd,
-                status="SUSPICIOUS" if flagged else "ACCEPTED",
-                reasons=why if flagged else (),
-                bundle=self.digest,
+    def _verdicts(self, features: Features, scores: Tensor) -> list[Verdict]:
+        log_sure, predicted = features.log_probs[0].max(1)
+        over = self.rule.over(scores, predicted)
+        flagged = over > 0
+        names = tuple(part.name for part in self.detectors)
+        reasons = iter(self.rule.reasons(scores[:, flagged], names) if bool(flagged.any()) else ())
+        columns = (predicted, log_sure.exp(), flagged, _finite(features, scores, over))
+        rows = zip(self.rule.anomaly(scores), *(c.tolist() for c in columns), strict=True)
+        verdicts = []
+        for odd, label, sure, suspicious, whole in rows:
+            why = next(reasons) if suspicious else ()
+            verdicts.append(
+                Verdict(
+                    prediction=self.spec.class_names[label],
+                    confidence=min(1.0, sure) if whole else 0.0,
+                    anomaly_score=odd if whole else 1.0,
+                    status="SUSPICIOUS" if suspicious or not whole else "ACCEPTED",
+                    reasons=why if whole else (NOT_FINITE,),
+                    bundle=self.digest,
+                )
             )
-            for label, sure, odd, flagged, why in rows
-        ]
-        judged = _finite(features, scores, logits).tolist()
-        return [
-            verdict
-            if whole
-            else replace(
-                verdict,
-                confidence=0.0,
-                anomaly_score=1.0,
-                status="SUSPICIOUS",
-                reasons=(NOT_FINITE,),
-            )
-            for verdict, whole in zip(verdicts, judged, strict=True)
-        ]
+        return verdicts
 
 
+_CHUNK = 512  # rows judged at a time: memory stays bounded however many come
 NOT_FINITE = "not finite"
 
 
-def _finite(features: Features, scores: Tensor, logits: Tensor) -> Tensor:
+def _finite(features: Features, scores: Tensor, over: Tensor) -> Tensor:
     """(n,) bool: every number behind the verdict is one; a row without is never accepted."""
-    each = (features.logits.isfinite().all(-1).flatten(0, 1).all(0), scores.isfinite().all(0))
-    return each[0] & each[1] & logits.isfinite().all(1)
+    logits = features.logits.isfinite().all(-1).flatten(0, 1).all(0)
+    return logits & scores.isfinite().all(0) & over.isfinite()

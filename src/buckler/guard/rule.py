@@ -1,25 +1,25 @@
 """How several scores become one score, one threshold, one review rate."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Protocol, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from buckler.stats import Threshold, conformal_p, conformal_threshold
+from buckler.errors import UsageError
+from buckler.guard.classes import thresholds_by_class
+from buckler.stats import Threshold, conformal_p_ordered, conformal_threshold
 
 _KNOTS = 6
 _ABOVE = 3  # rows above the last knot, so that no slope hangs on a single one
 
 
 class Rule(Protocol):
-    """SUSPICIOUS exactly where combine(scores) > threshold."""
+    """SUSPICIOUS exactly where over(scores, predicted) > 0."""
 
-    @property
-    def threshold(self) -> float: ...
-    def combine(self, scores: Tensor) -> Tensor: ...
+    def over(self, scores: Tensor, predicted: Tensor) -> Tensor: ...
     def anomaly(self, scores: Tensor) -> list[float]: ...
     def reasons(self, scores: Tensor, names: Sequence[str]) -> list[tuple[str, ...]]: ...
 
@@ -34,6 +34,8 @@ class Calibrated:
 
     Arrays: knots (d, m) raw scores, levels (m,) the values there, separate (d, n) sorted scores
     and combined (n,) sorted combined scores of the calibrate split.
+
+    by_class: one threshold a predicted class (`guard.classes`); empty where one serves all.
     """
 
     knots: np.ndarray
@@ -41,37 +43,121 @@ class Calibrated:
     separate: np.ndarray
     combined: np.ndarray
     calibration: Threshold
+    by_class: tuple[Threshold, ...] = ()
+    _tables: "dict[torch.dtype, _Tables]" = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        with torch.inference_mode(False):  # a tensor made inside it could carry no gradient
+            tables = _Tables.of(self.knots, self.levels, [t.value for t in self.by_class])
+        object.__setattr__(self, "_tables", {torch.float64: tables})
 
     @classmethod
-    def fit(cls, select: Tensor, calibrate: Tensor, review_rate: float) -> Self:
-        """Args: scores (d, n) on the select split (maps), on the calibrate split (threshold)."""
+    def fit(
+        cls,
+        select: Tensor,
+        calibrate: Tensor,
+        review_rate: float,
+        predicted: Tensor | None = None,
+        classes: int = 0,
+    ) -> Self:
+        """Args:
+        select, calibrate: scores (d, n) on the select split (maps), on the calibrate split
+            (thresholds).
+        predicted: (n,) the answers on the calibrate split, for thresholds by class, of which
+            there are `classes`; None: one threshold for all.
+        """
         knots, levels = _knots(select.double().cpu().numpy())
-        combined = np.sort(_combine(calibrate, knots, levels).double().cpu().numpy())
+        mapped = _Tables.of(knots, levels, []).to(calibrate).combine(calibrate)
+        combined = mapped.double().cpu().numpy()
         separate = np.sort(calibrate.double().cpu().numpy(), axis=1)
         threshold = conformal_threshold(combined.tolist(), review_rate)
-        return cls(knots, levels, separate, combined, threshold)
+        split: tuple[Threshold, ...] = ()
+        if predicted is not None:
+            split = thresholds_by_class(combined, predicted.cpu().numpy(), classes, review_rate)
+        return cls(knots, levels, separate, np.sort(combined), threshold, split)
 
     @property
     def threshold(self) -> float:
+        """The one threshold of all rows; `by_class` has the others."""
         return self.calibration.value
 
+    def at(self, review_rate: float) -> Self:
+        """The same scores, calibrated for another review rate.
+
+        Raises: UsageError for thresholds by class, which need the rows' classes: calibrate anew.
+        """
+        if self.by_class:
+            raise UsageError(
+                "the review rate of thresholds by class cannot be changed afterwards: calibrate "
+                "the guard anew"
+            )
+        return replace(self, calibration=conformal_threshold(self.combined.tolist(), review_rate))
+
     def combine(self, scores: Tensor) -> Tensor:
-        return _combine(scores, self.knots, self.levels)
+        """One score a row, (n,), of the raw scores (d, n)."""
+        return self._of(scores).combine(scores)
+
+    def over(self, scores: Tensor, predicted: Tensor) -> Tensor:
+        """How far each row lies over the threshold of its predicted class, (n,)."""
+        tables = self._of(scores)
+        limit = tables.limits[predicted] if self.by_class else self.threshold
+        return tables.combine(scores) - limit
 
     def anomaly(self, scores: Tensor) -> list[float]:
-        """Conformal 1 − p of the combined score, in [0, 1]."""
-        return [float(1 - p) for p in conformal_p(self.combined, self.combine(scores).tolist())]
+        """Conformal 1 − p of the combined score among all calibration rows, in [0, 1]."""
+        found: list[float] = (
+            1 - conformal_p_ordered(self.combined, self.combine(scores).cpu().numpy())
+        ).tolist()
+        return found
 
     def reasons(self, scores: Tensor, names: Sequence[str]) -> list[tuple[str, ...]]:
         """The one or two scores with the smallest p, the second only if its p is under 0.1."""
+        raw = scores.cpu().numpy()
         p = np.stack(
-            [conformal_p(self.separate[i], scores[i].tolist()) for i in range(len(names))], 1
+            [conformal_p_ordered(self.separate[i], raw[i]) for i in range(len(names))], axis=1
         )
         order = p.argsort(1, kind="stable")[:, :2]
         return [
             tuple(names[i] for rank, i in enumerate(best) if rank == 0 or row[i] < 0.1)
             for best, row in zip(order, p, strict=True)
         ]
+
+    def _of(self, scores: Tensor) -> "_Tables":
+        """The tables in the scores' dtype, made once; other devices' at each call."""
+        kept = self._tables
+        if scores.device.type != "cpu":
+            return kept[torch.float64].to(scores)
+        if scores.dtype not in kept:
+            with torch.inference_mode(False):
+                kept[scores.dtype] = kept[torch.float64].to(scores)
+        return kept[scores.dtype]
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """The map as tensors: knots x (d, m), values y (m,), slopes (d, m − 1), limits (k,)."""
+
+    x: Tensor
+    y: Tensor
+    slope: Tensor
+    limits: Tensor
+
+    @classmethod
+    def of(cls, knots: np.ndarray, levels: np.ndarray, limits: Sequence[float]) -> Self:
+        x = torch.tensor(knots, dtype=torch.float64)
+        y = torch.tensor(levels, dtype=torch.float64)
+        slope = (y[1:] - y[:-1])[None] / (x[:, 1:] - x[:, :-1])
+        return cls(x, y, slope, torch.tensor(limits, dtype=torch.float64))
+
+    def to(self, like: Tensor) -> "_Tables":
+        return _Tables(self.x.to(like), self.y.to(like), self.slope.to(like), self.limits.to(like))
+
+    def combine(self, scores: Tensor) -> Tensor:
+        """The mean over the scores (d, n) of their maps, (n,)."""
+        at = torch.searchsorted(self.x, scores.detach().contiguous())
+        at = at.clamp_(1, self.x.shape[1] - 1).sub_(1)
+        mapped = self.y[at] + self.slope.gather(1, at) * (scores - self.x.gather(1, at))
+        return mapped.mean(0)
 
 
 @dataclass(frozen=True)
@@ -81,11 +167,8 @@ class Thresholds:
     limits: tuple[float, ...]
     anomaly_index: int
 
-    @property
-    def threshold(self) -> float:
-        return 0.0
-
-    def combine(self, scores: Tensor) -> Tensor:
+    def over(self, scores: Tensor, predicted: Tensor) -> Tensor:
+        """How far the worst score lies over its own threshold, (n,)."""
         return (scores - scores.new_tensor(self.limits)[:, None]).amax(0)
 
     def anomaly(self, scores: Tensor) -> list[float]:
@@ -109,12 +192,3 @@ def _knots(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     knots = np.quantile(scores, quantiles, axis=1).T
     hair = 1e-6 * (1 + np.abs(knots).max(1, keepdims=True)) * np.arange(_KNOTS)
     return np.maximum.accumulate(knots, axis=1) + hair, levels
-
-
-def _combine(scores: Tensor, knots: np.ndarray, levels: np.ndarray) -> Tensor:
-    x = torch.as_tensor(knots, dtype=scores.dtype, device=scores.device)
-    y = torch.as_tensor(levels, dtype=scores.dtype, device=scores.device)
-    slope = (y[1:] - y[:-1])[None] / (x[:, 1:] - x[:, :-1])
-    at = torch.searchsorted(x, scores.detach().contiguous()).clamp(1, x.shape[1] - 1) - 1
-    mapped = y[at] + slope.gather(1, at) * (scores - x.gather(1, at))
-    return mapped.mean(0)

@@ -1,8 +1,24 @@
 """Training that holds: one loop, several objectives, the best checkpoint by robust validation."""
 
-from buckler.harden.choose import choose_weights
+from buckler.harden.certified import Certified, shi_initialise
+from buckler.harden.choose import Mixture, choose_weights, transfer_matrix
+from buckler.harden.estimate import Estimate, estimate, within
 from buckler.harden.loop import Hardened, harden
 from buckler.harden.recipes import RECIPES, Recipe
 from buckler.harden.validate import RobustValidation
 
-__all__ = ["RECIPES", "Hardened", "Recipe", "RobustValidation", "choose_weights", "harden"]
+__all__ = [
+    "RECIPES",
+    "Certified",
+    "Estimate",
+    "Hardened",
+    "Mixture",
+    "Recipe",
+    "RobustValidation",
+    "choose_weights",
+    "estimate",
+    "harden",
+    "shi_initialise",
+    "transfer_matrix",
+    "within",
+]

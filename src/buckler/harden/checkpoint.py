@@ -13,19 +13,38 @@ from buckler import files
 
 State = dict[str, Tensor]
 HistoryRow = dict[str, float]
+_FACTS = ("epoch", "best_score", "best_epoch", "attempt", "fallen", "history")
 
 
 @dataclass
 class Run:
-    """What changes while a net is trained: state, so a class, and saved as it stands."""
+    """What changes while a net is trained: state, so a class, and saved as it stands.
+
+    average: the moving average of the weights; best: the best one validated.
+    attempt: how often training began again because it stuck at chance.
+    fallen: whether one-step training has collapsed, and goes on with the fallback.
+    """
 
     model: nn.Module
     optimizer: torch.optim.Adam
     average: State
     best: State
     best_score: float = -1.0
+    best_epoch: int = 0
     epoch: int = 0
+    attempt: int = 0
+    fallen: bool = False
     history: list[HistoryRow] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        return sum(row["seconds"] for row in self.history)
+
+    def restart(self, weights: State) -> None:
+        """Go on from these weights, with an optimiser that remembers nothing."""
+        self.model.load_state_dict(weights)
+        self.average = copied(weights)
+        self.optimizer.state.clear()
 
     def save(self, path: Path, fingerprint: str) -> None:
         """Atomically: a crash leaves the last whole checkpoint."""
@@ -39,12 +58,7 @@ class Run:
         for index, slots in self.optimizer.state_dict()["state"].items():
             for slot, value in slots.items():
                 tensors[f"adam/{index}/{slot}"] = torch.as_tensor(value).contiguous()
-        facts = {
-            "fingerprint": fingerprint,
-            "epoch": self.epoch,
-            "best_score": self.best_score,
-            "history": self.history,
-        }
+        facts = {"fingerprint": fingerprint, **{name: getattr(self, name) for name in _FACTS}}
         content = save({k: v.clone() for k, v in tensors.items()}, {"run": json.dumps(facts)})
         files.write_bytes(path, content)
 
@@ -71,6 +85,10 @@ class Run:
             index, _, slot = name.partition("/")
             adam["state"].setdefault(int(index), {})[slot] = value
         self.optimizer.load_state_dict(adam)
-        self.epoch, self.best_score = facts["epoch"], facts["best_score"]
-        self.history = facts["history"]
+        for name in _FACTS:
+            setattr(self, name, facts[name])
         return True
+
+
+def copied(state: State) -> State:
+    return {name: value.detach().clone() for name, value in state.items()}

@@ -1,5 +1,7 @@
-"""What a training step minimises: (model, x, y, seed, rows, warm) → a scalar loss."""
+"""What a training step minimises: first the points it is trained on, then the loss there."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -8,17 +10,26 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from buckler import draws
+from buckler.attacks.engine import gradient
 from buckler.attacks.perturb import perturb
-from buckler.threats import LpBall
+from buckler.losses import cross_entropy
+from buckler.threats import Goal, LpBall
+from buckler.threats.lp import per_row
 
 
 class Objective(Protocol):
-    """warm in (0, 1] scales eps or noise up over the first epochs: nets started at full strength
-    can stay at chance."""
+    """Both take warm in (0, 1], which scales eps or noise up over the first epochs: nets started
+    at full strength can stay at chance."""
 
-    def __call__(
+    def craft(
         self, model: nn.Module, x: Tensor, y: Tensor, seed: int, rows: Tensor, warm: float
-    ) -> Tensor: ...
+    ) -> Tensor:
+        """The points (n, ...) of this step, without a graph; the model's modes stay."""
+        ...
+
+    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, warm: float) -> Tensor:
+        """A scalar, given x (n, ...) and what was crafted of it."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -28,58 +39,137 @@ class Standard:
 
     smoothing: float = 0.1
 
-    def __call__(
+    def craft(
         self, model: nn.Module, x: Tensor, y: Tensor, seed: int, rows: Tensor, warm: float
     ) -> Tensor:
-        return functional.cross_entropy(model(x), y, label_smoothing=self.smoothing)
+        return x
+
+    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, warm: float) -> Tensor:
+        return functional.cross_entropy(model(x_adv), y, label_smoothing=self.smoothing)
 
 
 @dataclass(frozen=True)
-class Noise:
+class Noise(Standard):
     """Cross entropy under Gaussian noise of standard deviation sigma, clipped to the box."""
 
     sigma: float = 0.05
-    smoothing: float = 0.1
     box: tuple[float, float] = (0.0, 1.0)
 
-    def __call__(
+    def craft(
         self, model: nn.Module, x: Tensor, y: Tensor, seed: int, rows: Tensor, warm: float
     ) -> Tensor:
         noise = draws.normal(seed, rows, 0, tuple(x.shape[1:])).to(x)
-        noisy = (x + self.sigma * noise).clamp(*self.box)
-        return functional.cross_entropy(model(noisy), y, label_smoothing=self.smoothing)
+        return (x + self.sigma * noise).clamp(*self.box)
 
 
-@dataclass(frozen=True)
-class Mixed:
-    """Half of each batch clean, half attacked by PGD (Kurakin et al. 2017; Madry et al. 2018)."""
+@dataclass(frozen=True, kw_only=True)
+class Attacked(Standard):
+    """Cross entropy at points attacked by PGD (Madry et al. 2018, arXiv:1706.06083).
+
+    Args:
+        steps, step_size: of the attack; a fraction of eps.
+        clean: share of each batch that stays as it is. One half is the article's mixture
+            (Kurakin et al. 2017, arXiv:1611.01236).
+    """
 
     threat: LpBall
-    steps: int = 10
+    steps: int = 7
     step_size: float = 0.25
-    smoothing: float = 0.1
+    clean: float = 0.0
 
-    def __call__(
+    def craft(
         self, model: nn.Module, x: Tensor, y: Tensor, seed: int, rows: Tensor, warm: float
     ) -> Tensor:
-        half = len(x) // 2
-        clean, attacked = x[:half], x[half:]
-        threat = LpBall(self.threat.norm, self.threat.eps * warm, self.threat.box)
-        modes = [(part, part.training) for part in model.modules()]
-        model.eval()  # batch statistics must not move while the attack looks for its point
-        try:
+        cut = int(self.clean * len(x))
+        with still(model):
             attacked = perturb(
                 model,
-                attacked,
-                y[half:],
-                threat,
+                x[cut:],
+                y[cut:],
+                scaled(self.threat, warm),
                 steps=self.steps,
                 step_size=self.step_size,
                 seed=seed,
-                rows=rows[half:],
+                rows=rows[cut:],
             )
-        finally:
-            for part, training in modes:  # not model.train(): a part frozen in eval stays there
-                part.training = training
-        logits = model(torch.cat([clean, attacked]))
-        return functional.cross_entropy(logits, y, label_smoothing=self.smoothing)
+        return torch.cat([x[:cut], attacked]) if cut else attacked
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trades:
+    """Clean cross entropy + beta · KL(answer at x ‖ answer nearby) (Zhang et al. 2019,
+    arXiv:1901.08573): beta is the one dial between clean and robust accuracy."""
+
+    threat: LpBall
+    beta: float = 6.0
+    steps: int = 7
+    step_size: float = 0.25
+
+    def craft(
+        self, model: nn.Module, x: Tensor, y: Tensor, seed: int, rows: Tensor, warm: float
+    ) -> Tensor:
+        with still(model):
+            with torch.no_grad():
+                clean = model(x).log_softmax(1)
+            return perturb(
+                model,
+                x,
+                clean,
+                scaled(self.threat, warm),
+                steps=self.steps,
+                step_size=self.step_size,
+                seed=seed,
+                rows=rows,
+                loss=_divergence,
+            )
+
+    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, warm: float) -> Tensor:
+        clean, moved = model(torch.cat([x, x_adv])).chunk(2)
+        nearby, here = moved.log_softmax(1), clean.log_softmax(1)
+        apart = functional.kl_div(nearby, here, reduction="batchmean", log_target=True)
+        return functional.cross_entropy(clean, y) + self.beta * apart
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneStep(Standard):
+    """Cross entropy after one long step from noise twice as wide as the ball, not pulled back into
+    it (N-FGSM, de Jorge et al. 2022, arXiv:2202.01181): fast, and prone to collapse."""
+
+    threat: LpBall
+    width: float = 2.0
+
+    def craft(
+        self, model: nn.Module, x: Tensor, y: Tensor, seed: int, rows: Tensor, warm: float
+    ) -> Tensor:
+        threat = scaled(self.threat, warm)
+        eps = per_row(threat.eps, x)
+        low, high = threat.box
+        noise = 2 * draws.uniform(seed, rows, 0, tuple(x.shape[1:])).to(x) - 1
+        start = (x + self.width * eps * noise).clamp_(low, high)
+        with still(model):
+            grad, _ = gradient(model, start, y, threat.goal, cross_entropy)
+        return (start + eps * threat.steepest(grad)).clamp_(low, high)
+
+
+def scaled(threat: LpBall, warm: float) -> LpBall:
+    """The threat at this share of its radius."""
+    return LpBall(threat.norm, threat.eps * warm, threat.box)
+
+
+@contextmanager
+def still(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode: batch statistics must not move while an attack looks for its point.
+    Each part gets its own mode back, so that one the user froze stays frozen."""
+    modes = [(part, part.training) for part in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def _divergence(logits: Tensor, clean: Tensor, goal: Goal) -> Tensor:
+    """(n,) KL of the answers from the clean ones, log-probabilities (n, k)."""
+    apart = functional.kl_div(logits.log_softmax(1), clean, reduction="none", log_target=True)
+    return apart.sum(1)

@@ -43,6 +43,7 @@ def write_report(evidence: Evidence, path: Path) -> None:
     battery = _read(folder / "battery.json") or {}
     batteries = {name: value for name, value in battery.items() if isinstance(value, dict)}
     certificates = _read(folder / "certificates.json")
+    alarms = (_read(folder / "alarms.json") or {"alarms": []})["alarms"]
     systems = comparison["systems"]
     guard: Json = next((s for s in systems if s["name"] == "guard"), {})
     adaptive = guard.get("adaptive", {})
@@ -54,7 +55,12 @@ def write_report(evidence: Evidence, path: Path) -> None:
         css=stylesheet(),
         plotly=plotly_script(),
         digest=comparison["digest"],
-        warnings=[f"{n}: {b['sentence']}" for n, b in batteries.items() if not b["believable"]],
+        warnings=[
+            *(f"{n}: {b['sentence']}" for n, b in batteries.items() if not b["believable"]),
+            *(f"Too good to be true: {a['sentence']}" for a in alarms if a["raised"]),
+        ],
+        alarms=alarms,
+        parts=(_read(folder / "ablation.json") or {"parts": []})["parts"],
         ruling=_read(folder / "ruling.json"),
         systems=systems,
         threat=_threat(adaptive.get("threat", {})),

@@ -1,0 +1,152 @@
+"""The evidence on a bundle: every system attacked, what each part is worth, what is too good."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from buckler import files
+from buckler.assess import Assessment, assess, battery, of_guard, of_model
+from buckler.assess.ablation import ablation
+from buckler.assess.compare import Compared, Effort, compare
+from buckler.assess.folklore import noisy, range_check, voting
+from buckler.assess.latency import added_latency
+from buckler.assess.parallel import side_by_side
+from buckler.assess.pictures import save_examples
+from buckler.assess.plausibility import Alarm, beyond_known, plausible
+from buckler.assess.target import Target
+from buckler.attacks import PGD
+from buckler.attacks.suites import strong
+from buckler.cli import show
+from buckler.cli.project import ARTICLE, Project, is_done, load_guard, mark_done
+from buckler.guard import Guard, article
+from buckler.stats import Rate, wilson
+
+Json = dict[str, Any]
+_FEW = 200  # rows of the battery and of the ablation
+_DRAWS = 8
+
+
+def assess_bundle(project: Project, bundle: Path) -> Json:
+    """The guard beside the undefended model, the hardened net, the article's guard and defences
+    that do not hold, under static and adaptive attackers; writes the bundle's evidence/."""
+    config, data = project.config, project.data
+    evidence = bundle / "evidence"
+    guard = load_guard(project, bundle)
+    inputs = evidence_inputs(project, guard)
+    if is_done(evidence, inputs):
+        show.line(f"{evidence} is of these inputs already: skipped")
+        return files.read_json(evidence / "comparison.json")
+    x, y, rows = data["test"].sample(config.assess.rows, config.assess.seed)
+    undefended = of_model(project.original(), data.spec, x)
+    systems = _systems(project, guard, undefended, x)
+    effort = Effort(config.assess.steps, config.assess.restarts, config.assess.queries)
+    workers = os.cpu_count() or 1
+    with show.bar("attack every system") as progress:
+        found = compare(
+            systems,
+            undefended,
+            x,
+            y,
+            project.threat,
+            data["calibrate"].x,
+            rows=rows,
+            effort=effort,
+            seed=config.assess.seed,
+            workers=workers,
+            progress=progress,
+        )
+    ours = next(row for row in found if row.name == "guard")
+    few = slice(0, _FEW)
+    jobs = [
+        partial(_curve, project, systems[-1], x, y, rows),
+        partial(_battery, project, (undefended, systems[-1]), x[few], y[few]),
+    ]
+    with show.bar("curve over eps, masked gradients") as progress:
+        progress(0, 1)
+        curve, signs = side_by_side(jobs, workers)
+        progress(1, 1)
+    with show.bar("each part taken out") as progress:
+        parts = ablation(
+            guard, data, x[few], y[few], project.threat, rows=rows[few], workers=workers,
+            progress=progress,
+        )  # fmt: skip
+    latency = added_latency(project.original(), guard, x)
+    ours.adaptive.ledger.save(evidence / "ledger.npz")
+    found[0].adaptive.ledger.save(evidence / "original.npz")
+    save_examples(evidence / "examples.npz", ours.adaptive, x, guard.answer)
+    digest = {"digest": guard.digest}
+    files.write_json(evidence / "assessment.json", ours.adaptive.to_dict())
+    files.write_json(evidence / "curve.json", {**digest, **curve})
+    files.write_json(evidence / "battery.json", {**digest, **signs})
+    files.write_json(evidence / "ablation.json", {**digest, "parts": [p.to_dict() for p in parts]})
+    alarms = _alarms(project, guard, ours, x, y, rows)
+    files.write_json(evidence / "alarms.json", {**digest, "alarms": [a.to_dict() for a in alarms]})
+    files.write_json(evidence / "latency.json", {**digest, **asdict(latency)})
+    value: Json = {**digest, "systems": [row.to_dict() for row in found]}
+    files.write_json(evidence / "comparison.json", value)
+    mark_done(evidence, inputs)
+    return value
+
+
+def evidence_inputs(project: Project, guard: Guard) -> str:
+    config = project.config
+    sections = (config.assess, config.threat, config.harden, config.data)
+    return project.inputs_of(guard.digest, *sections)
+
+
+def _systems(project: Project, guard: Guard, undefended: Target, x: Tensor) -> list[Target]:
+    data = project.data
+    systems = [undefended]
+    hardened = [name for name in project.member_names if name != "standard"]
+    if hardened:
+        systems.append(of_model(project.member(hardened[0]), data.spec, x, "hardened net alone"))
+    if project.article:
+        original, members = project.original(), [project.member(name) for name in ARTICLE]
+        systems.append(range_check(original, data.spec))
+        systems.append(noisy(original, data.spec, average=_DRAWS))
+        systems.append(voting(members, data.spec))
+        systems.append(of_guard(article(data, members), "article's guard", draws=4))
+    return [*systems, of_guard(guard)]
+
+
+def _curve(project: Project, target: Target, x: Tensor, y: Tensor, rows: Tensor) -> Json:
+    """The guard at each eps of the curve, gradients only: fewer attacks than the headline's."""
+    attack = PGD(steps=40, step_size=0.25, loss="selective", decay=True)
+    threats = [project.threat_at(eps) for eps in project.config.threat.curve]
+    return {"points": [assess(target, x, y, t, (attack,), rows=rows).to_dict() for t in threats]}
+
+
+def _battery(project: Project, targets: Sequence[Target], x: Tensor, y: Tensor) -> Json:
+    """Signs of masked gradients, by target."""
+    return {target.name: battery(target, x, y, project.threat).to_dict() for target in targets}
+
+
+def _alarms(
+    project: Project, guard: Guard, ours: Compared, x: Tensor, y: Tensor, rows: Tensor
+) -> list[Alarm]:
+    """What is too good to be true: the guard against its heaviest member at half the radius, and
+    against the best published figure where there is one."""
+    threat = project.config.threat
+    half = project.threat_at(threat.eps / 2)
+    bare = of_model(guard.members[0].module, project.data.spec, x, "member")
+    member: Assessment = assess(bare, x, y, half, strong(threat.norm), rows=rows)
+    mine, theirs = ours.adaptive.ledger.rates(), member.ledger.rates()
+    found = [
+        plausible(
+            mine["success"], mine["clean_accuracy"].value, theirs["success"],
+            theirs["clean_accuracy"].value,
+        ),
+        beyond_known(project.data.name, threat.norm, threat.eps, _held(ours)),
+    ]  # fmt: skip
+    return [alarm for alarm in found if alarm is not None]
+
+
+def _held(found: Compared) -> Rate:
+    """Right, and never accepted and wrong, over all rows."""
+    ledger = found.adaptive.ledger
+    return wilson(int((ledger.right & ~ledger.broken).sum()), len(ledger.row))

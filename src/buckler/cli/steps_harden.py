@@ -1,0 +1,145 @@
+"""The members: what each training costs, and the trainings, side by side."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from buckler import files
+from buckler.assess.parallel import side_by_side
+from buckler.cli import show
+from buckler.cli.project import Project, is_done, mark_done, save_weights
+from buckler.errors import DataError
+from buckler.harden import RECIPES, Hardened, Recipe, RobustValidation, estimate, harden, within
+from buckler.protocols import Progress
+
+
+@dataclass(frozen=True)
+class Training:
+    """One member to train, and about how long it takes."""
+
+    name: str
+    recipe: Recipe
+    seed: int
+    seconds: float
+
+
+def harden_members(project: Project, minutes: float | None = None) -> None:
+    """Train every member but the standard one; writes out/members/."""
+    folder = project.out / "members"
+    config = project.config
+    step = "harden, and the article's" if project.article else "harden"
+    inputs = project.inputs_of(step, config.harden, config.threat, config.data)
+    if is_done(folder, inputs):
+        show.line(f"{folder} is of these inputs already: skipped")
+        return
+    todo = _planned(project, folder, inputs, minutes)
+    if not todo:
+        mark_done(folder, inputs)
+        return
+    workers = 1 if _draws(project) else os.cpu_count() or 1
+    total = sum(training.seconds for training in todo) / max(1, min(workers, len(todo)))
+    names = ", ".join(f"{training.name} ({training.recipe.epochs} epochs)" for training in todo)
+    show.line(f"about {_span(total)} for {names}")
+    with show.bar("harden: " + ", ".join(t.name for t in todo)) as progress:
+        shared = _Shared(progress, todo)
+        limit = None if minutes is None else minutes * 60 * min(workers, len(todo)) / len(todo)
+        jobs = [partial(_train, project, training, folder, limit, shared) for training in todo]
+        side_by_side(jobs, workers)
+    mark_done(folder, inputs)
+
+
+def _planned(project: Project, folder: Path, inputs: str, minutes: float | None) -> list[Training]:
+    """The trainings, cut to the minutes where there are too many epochs for them. A plan that was
+    written for these inputs stays: an interrupted run goes on with the same recipes."""
+    names = [name for name in project.trained_names if name != "standard"]
+    kept = _kept_plan(folder / "plan.json", inputs, minutes)
+    fit, threat = project.data["fit"], project.threat_at(project.harden_eps)
+    found = []
+    for name in names:
+        kind, _, number = name.partition("-")
+        recipe = RECIPES[kind](project.config.harden.epochs, threat)
+        recipe = replace(recipe, awp=project.config.harden.awp)
+        cost = estimate(_start(project), fit.x, fit.y, recipe, _validation(project, recipe))
+        if name in kept:
+            recipe = replace(recipe, epochs=kept[name])
+        elif minutes is not None:
+            workers = 1 if _draws(project) else min(len(names), os.cpu_count() or 1)
+            recipe = within(recipe, cost, minutes * 60 * workers / len(names))
+        found.append(Training(name, recipe, int(number or 1) - 1, cost.of(recipe)))
+    plan = {training.name: training.recipe.epochs for training in found}
+    files.write_json(folder / "plan.json", {"inputs": inputs, "minutes": minutes, "epochs": plan})
+    return found
+
+
+def _kept_plan(path: Path, inputs: str, minutes: float | None) -> dict[str, int]:
+    try:
+        plan: Any = files.read_json(path)
+    except DataError:
+        return {}
+    same = plan.get("inputs") == inputs and plan.get("minutes") == minutes
+    return dict(plan["epochs"]) if same else {}
+
+
+def _train(
+    project: Project, training: Training, folder: Path, limit: float | None, shared: "_Shared"
+) -> Hardened:
+    fit = project.data["fit"]
+    trained = harden(
+        _start(project, training.seed),
+        fit.x,
+        fit.y,
+        training.recipe,
+        _validation(project, training.recipe),
+        seed=training.seed,
+        seconds=limit,
+        checkpoint=folder / f"{training.name}.checkpoint.safetensors",
+        progress=partial(shared.say, training.name),
+    )
+    save_weights(trained.model, folder / f"{training.name}.safetensors")
+    files.write_json(folder / f"{training.name}.history.json", trained.history)
+    return trained
+
+
+class _Shared:
+    """One bar for several trainings, in expected seconds."""
+
+    def __init__(self, progress: Progress, todo: Sequence[Training]) -> None:
+        self._progress = progress
+        self._seconds = {training.name: training.seconds for training in todo}
+        self._done = dict.fromkeys(self._seconds, 0.0)
+
+    def say(self, name: str, done: int, total: int) -> None:
+        self._done[name] = self._seconds[name] * done / total
+        self._progress(int(sum(self._done.values())), max(1, int(sum(self._seconds.values()))))
+
+
+def _start(project: Project, seed: int = 0) -> nn.Module:
+    """What hardening begins with: the team's weights, or a fresh net where we trained it."""
+    return project.fresh_net(seed) if project.config.model.train else project.original()
+
+
+def _validation(project: Project, recipe: Recipe) -> RobustValidation:
+    select = project.data["select"]
+    one_step = recipe.fallback is not None
+    return RobustValidation(select.x, select.y, project.threat, one_step=one_step)
+
+
+def _draws(project: Project) -> bool:
+    """Whether the net draws from torch's generator in training, which all threads share."""
+    net = _start(project).train()
+    before = torch.random.get_rng_state()
+    with torch.no_grad():
+        net(project.data["fit"].x[:2])
+    after = torch.random.get_rng_state()
+    torch.random.set_rng_state(before)
+    return not torch.equal(before, after)
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
