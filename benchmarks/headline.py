@@ -30,14 +30,21 @@ from buckler.assess.target import Target
 from buckler.attacks import PGD, Corruptions, OnePixel, PatchAttack, Under, WorstOfK
 from buckler.attacks.suites import Suite, strong
 from buckler.data import Dataset
-from buckler.defenses import JPEG, Median
+from buckler.defenses import defense
 from buckler.guard import Guard, article, calibrate
-from buckler.harden import choose_weights, transfer_matrix
+from buckler.harden import Scores, choose_detectors, choose_weights, transfer_matrix
 from buckler.protocols import Threat
 from buckler.stats import wilson
 from buckler.threats import Corruption, LpBall, Patch, PixelBudget, Spatial
 
 Json = dict[str, Any]
+SCORES = (
+    Scores(("confidence",)),
+    Scores(("margin",)),
+    Scores(("confidence", "energy")),
+    Scores(("confidence", "mahalanobis")),
+    Scores(("confidence", "views"), ("median3", "jpeg75")),
+)
 DATASETS = ("mnist", "fashion", "digits", "cifar10-20k")
 
 
@@ -125,8 +132,16 @@ def _scene(plan: Plan, data: Dataset, place: Path) -> tuple[Scene, Json]:
     best, tried = choose_weights(
         members, select.x, select.y, threat, review_rate=plan.review_rate, allowed_loss=0.005
     )
+    scores, compared = choose_detectors(
+        data, members, best.weights, SCORES, threat, review_rate=plan.review_rate
+    )
     guard = calibrate(
-        data, members, best.weights, views=(Median(2), JPEG(75)), review_rate=plan.review_rate
+        data,
+        members,
+        best.weights,
+        views=[defense(name) for name in scores.views],
+        detectors=scores.detectors,
+        review_rate=plan.review_rate,
     )
     baseline = article(data, [nets[name].net for name in ("standard", "mixed", "noise")])
     few = data["test"].x[:64]
@@ -135,7 +150,7 @@ def _scene(plan: Plan, data: Dataset, place: Path) -> tuple[Scene, Json]:
     targets["article's guard"] = of_guard(baseline, "article's guard", draws=4)
     targets["guard"] = of_guard(guard)
     identities = {label: _digest(net) for label, net in bare.items()}
-    shape = (best.weights, plan.review_rate, repr(guard.rule.threshold), repr(guard.views))
+    shape = (best.weights, plan.review_rate, repr(guard.rule.threshold), repr(scores))
     identities["guard"] = hashlib.sha256(
         repr((shape, [identities[m.name] for m in plan.members])).encode()
     ).hexdigest()
@@ -145,6 +160,8 @@ def _scene(plan: Plan, data: Dataset, place: Path) -> tuple[Scene, Json]:
     built: Json = {
         "weights": best.weights,
         "tried": [asdict(mixture) for mixture in tried],
+        "detectors": asdict(scores),
+        "detectors_tried": [asdict(candidate) for candidate in compared],
         "transfer": transfer_matrix(members, select.x[:500], select.y[:500], threat),
         "threshold": asdict(guard.rule.calibration),  # type: ignore[attr-defined]
     }

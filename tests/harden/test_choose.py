@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from buckler.harden import choose_weights, transfer_matrix
+from buckler.harden import Scores, choose_detectors, choose_weights, transfer_matrix
 from buckler.harden.choose import mixtures
 from buckler.threats import LpBall
 
@@ -100,3 +100,13 @@ def test_many_rows_are_drawn_not_taken_first():
     order = y.argsort(stable=True)
     _, tried = choose_weights([One()], x[order], y[order], THREAT)
     assert tried[0].clean == pytest.approx(0.5, abs=0.05)
+
+
+def test_detectors_are_chosen_by_what_gets_past_them(dataset, trained):
+    """A forest on pixels sees nothing of the attack, confidence does; as good with less wins."""
+    candidates = [Scores(("forest",)), Scores(("confidence", "margin")), Scores(("confidence",))]
+    threat = LpBall("linf", 0.1)
+    best, tried = choose_detectors(dataset, [trained], (1.0,), candidates, threat, review_rate=0.1)
+    assert best.detectors == ("confidence",)
+    assert tried[0].accepted_wrong > tried[2].accepted_wrong
+    assert [c.detectors for c in tried] == [c.detectors for c in candidates]

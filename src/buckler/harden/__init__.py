@@ -2,6 +2,7 @@
 
 from buckler.harden.certified import Certified, shi_initialise
 from buckler.harden.choose import Mixture, choose_weights, transfer_matrix
+from buckler.harden.choose_detectors import Scores, choose_detectors
 from buckler.harden.estimate import Estimate, estimate, within
 from buckler.harden.loop import Hardened, harden
 from buckler.harden.recipes import RECIPES, Recipe
@@ -15,6 +16,8 @@ __all__ = [
     "Mixture",
     "Recipe",
     "RobustValidation",
+    "Scores",
+    "choose_detectors",
     "choose_weights",
     "estimate",
     "harden",
