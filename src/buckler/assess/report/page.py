@@ -152,9 +152,10 @@ def _histories(output: Path) -> str:
     for path in sorted((output / "members").glob("*.history.json")):
         rows = [row for row in json.loads(path.read_bytes()) if "clean" in row]
         xs = [row["epoch"] for row in rows]
-        for kind in ("clean", "robust"):
+        member = path.name.split(".")[0]
+        for kind in ("robust", "clean"):
             ys = [row[kind] for row in rows]
-            lines.append(Curve(f"{path.name.split('.')[0]}, {kind}", xs, ys, ys, ys))
+            lines.append(Curve(f"{member}, {kind}", xs, ys, ys, ys, group=member))
     return curves(lines, "epoch", "accuracy, select split", log_x=False) if lines else ""
 
 
