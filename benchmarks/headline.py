@@ -62,6 +62,7 @@ def main() -> None:
     if name == "digits":
         rows, listed, text = digits.measured(asked.quick)
         write_results(f"headline-{name}", command, rows, listed, text, asked.quick)
+        plot(name, [(row["system"], row["threat"], row["success"]) for row in rows], asked.quick)
         return
     plan = plan_of(name, asked.quick)
     data = load(name, asked.data_dir, small=asked.quick)
@@ -69,9 +70,13 @@ def main() -> None:
     path = write_results(
         f"headline-{name}", command, facts["rows"], bars(name, facts), table(facts), asked.quick
     )
-    folder = CACHE if asked.quick else RESULTS
-    files.write_text(folder / f"headline-{name}.svg", rate_bars(facts["plot"]))
+    plot(name, facts["plot"], asked.quick)
     print(f"wrote {path}")
+
+
+def plot(name: str, rows: list[tuple[str, str, Json]], quick: bool) -> None:
+    folder = CACHE if quick else RESULTS
+    files.write_text(folder / f"headline-{name}.svg", rate_bars(rows))
 
 
 @dataclass(frozen=True)
@@ -94,14 +99,14 @@ def measured(plan: Plan, data: Dataset, name: str, quick: bool) -> Json:
     systems = []
     for label in scene.targets:
         bare = label not in ("guard", "article's guard")
-        few = rows[: len(rows) // 4] if label == "article's guard" else rows
+        few = drawn(data["test"], plan.rows // 4, 0) if label == "article's guard" else rows
         for eps in plan.eps:
             threat = LpBall("linf", eps)
             suite = strong() if bare else guard_suite(data["calibrate"].x[:2000], quick)
             chosen = every if bare and not quick else few
             systems.append(_row(scene, label, f"L∞ {eps:g}", threat, suite, chosen))
-    systems += _unseen(scene, rows[: len(rows) // 4], quick)
-    pixel = _pixels(scene, rows[: len(rows) // 8])
+    systems += _unseen(scene, drawn(data["test"], plan.rows // 4, 0), quick)
+    pixel = _pixels(scene, drawn(data["test"], plan.rows // 8, 0))
     facts = {
         "name": name,
         "built": built,
@@ -193,7 +198,7 @@ def _row(
         threat,
         suite,
         scene.place,
-        scene.identities[label],
+        scene.identities[label] + ("" if source is None else scene.identities["standard"]),
         source,
     )
     return {
@@ -228,8 +233,9 @@ def _unseen(scene: Scene, rows: Tensor, quick: bool) -> list[Json]:
     """Threats that nothing was trained or tuned on, adaptively."""
     box = scene.data.spec.box
     patch = Patch(0.05, box=box)
-    l2 = guard_suite(scene.data["calibrate"].x[:2000], quick)
-    threats: list[tuple[str, Threat, Suite]] = [
+    pool = scene.data["calibrate"].x[:2000]
+    l2 = {on: guard_suite(pool, quick, guarded=on) for on in (True, False)}
+    threats: list[tuple[str, Threat, Suite | dict[bool, Suite]]] = [
         (f"L2 {scene.plan.l2:g}", LpBall("l2", scene.plan.l2), l2),
         ("patch, 5 % of the image", patch, (Under(PatchAttack(), patch),)),
         ("rotation and shift", Spatial(fill=box[0], box=box), (WorstOfK(),)),
@@ -238,7 +244,14 @@ def _unseen(scene: Scene, rows: Tensor, quick: bool) -> list[Json]:
     ]
     labels = ("standard", scene.plan.single.name, "guard")
     return [
-        _row(scene, label, named, threat, suite, rows)
+        _row(
+            scene,
+            label,
+            named,
+            threat,
+            suite[label == "guard"] if isinstance(suite, dict) else suite,
+            rows,
+        )
         for named, threat, suite in threats
         for label in labels
     ]

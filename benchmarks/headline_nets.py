@@ -42,7 +42,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Trained:
-    """A net in eval mode, frozen, and the processor seconds its training took."""
+    """A net in eval mode, frozen, and the seconds its training took, on one core."""
 
     name: str
     net: nn.Module
@@ -60,7 +60,6 @@ def _conv(channels: int, a: int, b: int, hidden: int, side: int) -> nn.Module:
 
 _NETS: dict[str, Callable[[], nn.Module]] = {
     "digits": digits_cnn,
-    "small": partial(_conv, 1, 16, 32, 100, 28),
     "wide": partial(_conv, 1, 32, 64, 256, 28),
     "colour": partial(_conv, 3, 32, 64, 256, 32),
 }
@@ -76,7 +75,11 @@ def trained(trainings: tuple[Training, ...], data: Dataset) -> list[Trained]:
     folder = CACHE / data.name.replace(", ", "-").replace(" ", "-") / "nets"
     missing = [t for t in trainings if not _path(folder, t, data).exists()]
     if missing:
-        jobs = [partial(_train, folder, training, data) for training in missing]
+        nets = [_fresh(training) for training in missing]  # threads share torch's generator
+        jobs = [
+            partial(_train, net, folder, training, data)
+            for net, training in zip(nets, missing, strict=True)
+        ]
         side_by_side(jobs, os.cpu_count() or 1)
     return [_load(folder, training, data) for training in trainings]
 
@@ -91,7 +94,7 @@ def _fresh(training: Training) -> nn.Module:
         return _NETS[training.net]()
 
 
-def _train(folder: Path, training: Training, data: Dataset) -> None:
+def _train(net: nn.Module, folder: Path, training: Training, data: Dataset) -> None:
     path = _path(folder, training, data)
     select, fit = data["select"], data["fit"]
     one_step = training.recipe.fallback is not None
@@ -105,7 +108,7 @@ def _train(folder: Path, training: Training, data: Dataset) -> None:
             print(f"  {data.name} · {training.name}: {done / total:.0%}", flush=True)
 
     found = harden(
-        _fresh(training),
+        net,
         fit.x,
         fit.y,
         training.recipe,

@@ -49,6 +49,7 @@ def variants(guard: Guard, data: Dataset) -> list[tuple[str, Guard]]:
     members = [member.module for member in guard.members]
     detectors = [detector.name for detector in guard.detectors]
     rate = guard.rule.calibration.target  # type: ignore[attr-defined]
+    by_class = bool(guard.rule.by_class)  # type: ignore[attr-defined]
 
     def rebuilt(**changes: object) -> Guard:
         parts: dict[str, object] = {
@@ -59,7 +60,7 @@ def variants(guard: Guard, data: Dataset) -> list[tuple[str, Guard]]:
             "detectors": detectors,
         }
         parts |= changes
-        return calibrate(data, review_rate=rate, **parts)  # type: ignore[arg-type]
+        return calibrate(data, review_rate=rate, by_class=by_class, **parts)  # type: ignore[arg-type]
 
     found: list[tuple[str, Callable[[], Guard]]] = []
     for name in detectors:
@@ -69,10 +70,10 @@ def variants(guard: Guard, data: Dataset) -> list[tuple[str, Guard]]:
             found.append((f"detector {name}", partial(rebuilt, detectors=rest, views=views)))
     for index in range(len(members)):
         rest_of = [i for i in range(len(members)) if i != index]
-        if rest_of:
+        kept = detectors if len(rest_of) > 1 else [d for d in detectors if d != "members"]
+        if rest_of and kept:
             fewer = [members[i] for i in rest_of]
             shares = [guard.weights[i] for i in rest_of]
-            kept = detectors if len(fewer) > 1 else [d for d in detectors if d != "members"]
             alone = partial(rebuilt, members=fewer, weights=shares, detectors=kept)
             found.append((f"member {index + 1}", alone))
     for index, part in enumerate(guard.path):

@@ -37,13 +37,14 @@ def side_by_side(jobs: Sequence[Callable[[], T]], workers: int) -> list[T]:
     results: dict[int, T] = {}
     errors: list[BaseException] = []
     try:
-        for _ in range(max(1, min(workers, len(jobs)))):
-            threading.Thread(target=work, daemon=True).start()
-        for _ in jobs:
-            index, value, error = finished.get()
-            if error is not None:
-                errors.append(error)
-            results[index] = value  # type: ignore[assignment]
+        with torch.random.fork_rng(devices=[]):  # jobs may seed the one generator of the process
+            for _ in range(max(1, min(workers, len(jobs)))):
+                threading.Thread(target=work, daemon=True).start()
+            for _ in jobs:
+                index, value, error = finished.get()
+                if error is not None:
+                    errors.append(error)
+                results[index] = value  # type: ignore[assignment]
     finally:
         torch.set_num_threads(threads)
     if errors:

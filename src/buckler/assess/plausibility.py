@@ -35,12 +35,12 @@ def plausible(success: Rate, clean: float, bare_success_at_half: Rate, bare_clea
 
     Args:
         success, clean: of the guard at eps: accepted and wrong / right at first, clean accuracy.
-        bare_success_at_half, bare_clean: of its best bare member at eps / 2.
+        bare_success_at_half, bare_clean: of its heaviest member, bare, at eps / 2.
     """
     figure, low = clean * (1 - success.value), clean * (1 - success.high)
     bound = bare_clean * (1 - bare_success_at_half.low)
     return Alarm(
-        "guard at eps against its best member at eps / 2",
+        "guard at eps against its heaviest member at eps / 2",
         figure,
         bound,
         low > bound,
@@ -53,7 +53,7 @@ def beyond_known(data: str, norm: str, eps: float, robust: Rate) -> Alarm | None
     known = [
         value
         for (name, ball, radius), value in BEST_KNOWN.items()
-        if data.startswith(name) and ball == norm and abs(radius - eps) < 1e-6
+        if data.split("-")[0] == name and ball == norm and abs(radius - eps) < 1e-6
     ]
     if not known:
         return None

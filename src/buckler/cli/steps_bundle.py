@@ -21,7 +21,6 @@ from buckler.harden import choose_weights, transfer_matrix
 from buckler.threats import Goal
 
 Json = dict[str, Any]
-_BATTERY_ROWS = 200
 _FEW = 500  # rows on which members are compared
 
 
@@ -77,7 +76,7 @@ def build_bundle(project: Project) -> Json:
         "members": list(names),
         "transfer": transfer_matrix(members, select.x[:_FEW], select.y[:_FEW], project.threat),
         "threshold": asdict(_rule(guard).calibration),
-        "sentence": _rule(guard).calibration.sentence(),
+        "sentence": _sentence(_rule(guard)),
         "verify": {"flagged": int((~accepted).sum()), "n": len(accepted)},
     }
     files.write_json(record / "build.json", value)
@@ -97,6 +96,14 @@ def _cheapest(project: Project, guard: Guard, cost: CostSection) -> Guard:
     rate = found.rate_for(len(project.data["calibrate"]))
     show.line(f"a review rate of {rate:.2%} costs least: {found.cost:.4g} an input")
     return replace(guard, rule=_rule(guard).at(rate))
+
+
+def _sentence(rule: Calibrated) -> str:
+    """The promise of the review rate; of thresholds by class, the weakest one's."""
+    if not rule.by_class:
+        return rule.calibration.sentence()
+    weakest = max(rule.by_class, key=lambda threshold: threshold.upper)
+    return f"for each answer, the one with fewest rows: {weakest.sentence()}"
 
 
 def _rule(guard: Guard) -> Calibrated:

@@ -35,21 +35,27 @@ def harden_members(project: Project, minutes: float | None = None) -> None:
     config = project.config
     step = "harden, and the article's" if project.article else "harden"
     inputs = project.inputs_of(step, config.harden, config.threat, config.data)
-    if is_done(folder, inputs):
+    if is_done(folder, inputs) and not (minutes is None and _cut_short(project, folder)):
         show.line(f"{folder} is of these inputs already: skipped")
         return
     todo = _planned(project, folder, inputs, minutes)
     if not todo:
         mark_done(folder, inputs)
         return
-    workers = 1 if _draws(project) else os.cpu_count() or 1
+    workers = _workers(project)
     total = sum(training.seconds for training in todo) / max(1, min(workers, len(todo)))
     names = ", ".join(f"{training.name} ({training.recipe.epochs} epochs)" for training in todo)
     show.line(f"about {_span(total)} for {names}")
     with show.bar("harden: " + ", ".join(t.name for t in todo)) as progress:
         shared = _Shared(progress, todo)
         limit = None if minutes is None else minutes * 60 * min(workers, len(todo)) / len(todo)
-        jobs = [partial(_train, project, training, folder, limit, shared) for training in todo]
+        nets = [
+            _start(project, training.seed) for training in todo
+        ]  # one generator for all threads
+        jobs = [
+            partial(_train, project, net, training, folder, limit, shared)
+            for net, training in zip(nets, todo, strict=True)
+        ]
         side_by_side(jobs, workers)
     mark_done(folder, inputs)
 
@@ -69,7 +75,7 @@ def _planned(project: Project, folder: Path, inputs: str, minutes: float | None)
         if name in kept:
             recipe = replace(recipe, epochs=kept[name])
         elif minutes is not None:
-            workers = 1 if _draws(project) else min(len(names), os.cpu_count() or 1)
+            workers = min(len(names), _workers(project))
             recipe = within(recipe, cost, minutes * 60 * workers / len(names))
         found.append(Training(name, recipe, int(number or 1) - 1, cost.of(recipe)))
     plan = {training.name: training.recipe.epochs for training in found}
@@ -86,17 +92,32 @@ def _kept_plan(path: Path, inputs: str, minutes: float | None) -> dict[str, int]
     return dict(plan["epochs"]) if same else {}
 
 
+def _cut_short(project: Project, folder: Path) -> bool:
+    """Whether the members have fewer epochs than the configuration asks, for want of time then."""
+    try:
+        plan: Any = files.read_json(folder / "plan.json")
+    except DataError:
+        return False
+    return any(epochs < project.config.harden.epochs for epochs in plan["epochs"].values())
+
+
 def _train(
-    project: Project, training: Training, folder: Path, limit: float | None, shared: "_Shared"
+    project: Project,
+    net: nn.Module,
+    training: Training,
+    folder: Path,
+    limit: float | None,
+    shared: "_Shared",
 ) -> Hardened:
     fit = project.data["fit"]
     trained = harden(
-        _start(project, training.seed),
+        net,
         fit.x,
         fit.y,
         training.recipe,
         _validation(project, training.recipe),
         seed=training.seed,
+        judged_by=f"{project.threat} {project.data.digest()}",
         seconds=limit,
         checkpoint=folder / f"{training.name}.checkpoint.safetensors",
         progress=partial(shared.say, training.name),
@@ -128,6 +149,12 @@ def _validation(project: Project, recipe: Recipe) -> RobustValidation:
     select = project.data["select"]
     one_step = recipe.fallback is not None
     return RobustValidation(select.x, select.y, project.threat, one_step=one_step)
+
+
+def _workers(project: Project) -> int:
+    """How many nets train side by side: one where threads would share what they may not."""
+    traced = "certified" in project.config.harden.members  # tracing patches every net's call
+    return 1 if traced or _draws(project) else os.cpu_count() or 1
 
 
 def _draws(project: Project) -> bool:

@@ -73,7 +73,8 @@ def choose_weights(
     floor = max(mixture.clean for mixture in tried) - allowed_loss
     fit = [mixture for mixture in tried if mixture.clean >= floor]
     least = min(mixture.accepted_wrong for mixture in fit)
-    error = math.sqrt(least * (1 - least) / max(len(x), 1))
+    least_right = floor * len(x)  # rows right at first, at the least
+    error = math.sqrt(least * (1 - least) / max(least_right, 1))
     near = [mixture for mixture in fit if mixture.accepted_wrong <= least + error]
     best = max(near, key=lambda m: (m.weights.count(0.0), -m.accepted_wrong, m.clean))
     return best, tried

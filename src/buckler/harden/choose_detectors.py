@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
+from buckler import draws
 from buckler.attacks import PGD
 from buckler.attacks.suites import Suite
-from buckler.data import Dataset
+from buckler.data import Dataset, Split
 from buckler.defenses import defense
 from buckler.guard import Guard, calibrate
 from buckler.protocols import Progress, Threat
@@ -46,15 +47,17 @@ def choose_detectors(
     """The candidate that lets the fewest wrong answers past at this review rate; within one
     standard error of it, the one of fewest views and detectors.
 
-    Each is calibrated, then attacked through its own view on `rows` rows of the select split.
+    Each is calibrated on one half of the select split, and attacked through its own view on at most
+    `rows` of the other: the calibrate split is not looked at.
 
     Returns the choice and all of them.
     """
-    x, y, at = data["select"].sample(rows, 0)
+    halves, at = _halves(data, rows)
+    x, y = data["select"].x[at], data["select"].y[at]
     tried, n = [], len(x)
     for done, candidate in enumerate(candidates):
         guard = calibrate(
-            data,
+            halves,
             members,
             weights,
             views=[defense(name) for name in candidate.views],
@@ -69,6 +72,15 @@ def choose_detectors(
     error = math.sqrt(least * (1 - least) / max(n, 1))
     near = [c for c in tried if c.accepted_wrong <= least + error]
     return min(near, key=lambda c: (len(c.views), len(c.detectors), c.accepted_wrong)), tried
+
+
+def _halves(data: Dataset, rows: int) -> tuple[Dataset, torch.Tensor]:
+    """Data whose calibrate split is half of select, and ids of rows of the other half."""
+    select = data["select"]
+    order = draws.permutation(draws.derive(0, "halves"), 0, len(select))
+    kept, other = order[: len(order) // 2], order[len(order) // 2 :][:rows].sort().values
+    part = Split(select.x[kept], select.y[kept], tuple(select.hashes[i] for i in kept.tolist()))
+    return replace(data, splits={**data.splits, "select": part, "calibrate": part}), other
 
 
 def _past(

@@ -44,6 +44,7 @@ def harden(
     *,
     seed: int = 0,
     seconds: float | None = None,
+    judged_by: str = "",
     checkpoint: Path | None = None,
     progress: Progress | None = None,
 ) -> Hardened:
@@ -57,6 +58,7 @@ def harden(
 
     Args:
         seconds: end with the last epoch that fits into so many, resumed ones counted.
+        judged_by: names what `validate` looks at; a checkpoint judged by another is not taken up.
         progress: called with (batches done, batches).
 
     Raises: DataError for no rows or rows of one class; UsageError for a net that stays at one
@@ -73,7 +75,7 @@ def harden(
     start = copied(model.state_dict())
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr)
     run = Run(model, optimizer, copied(start), copied(start))
-    mark = _fingerprint(model, x, y, recipe, seed)
+    mark = _fingerprint(model, x, y, recipe, seed, judged_by)
     if checkpoint is not None:
         run.resume(checkpoint, mark)
     while not _ended(run, recipe, seconds):
@@ -88,6 +90,8 @@ def harden(
         run.history.append({**row, "seconds": time.perf_counter() - started})
         if checkpoint is not None:
             run.save(checkpoint, mark)
+    if run.best_score < 0:  # the time was over before a validation
+        run.best = copied(run.average)
     model.load_state_dict(run.best)
     return Hardened(model.eval().requires_grad_(False), run.history, run.best_score)
 
@@ -130,7 +134,7 @@ def _epoch(
     batches = batches_of(seed, run.epoch, len(x), recipe.batch_size)
     decay = 1 - 1 / (1 + recipe.average * len(batches)) if run.epoch else 0.0
     noise = draws.derive(seed, "objective", run.epoch)
-    warmup, rise = (min(0.5, share * 2**run.attempt) for share in (recipe.warmup, recipe.rise))
+    warmup, rise = _longer(recipe.warmup, run), _longer(recipe.rise, run)
     total = 0.0
     for index, rows in enumerate(batches):
         at = (run.epoch + index / len(batches)) / recipe.epochs
@@ -157,7 +161,8 @@ def _judged(
     found = validate(judged.eval().requires_grad_(False))
     facts: HistoryRow = {"clean": found.clean, "robust": found.robust}
     best = max((row["robust"] for row in run.history if "robust" in row), default=0.0)
-    warming = run.epoch < max(2, recipe.warmup * recipe.epochs)
+    warm_epochs = _longer(recipe.warmup, run) * recipe.epochs
+    warming = run.epoch < max(2, warm_epochs)
     early = run.epoch * n / recipe.batch_size < _LEARNT
     if found.constant and not warming and not early:
         run.attempt += 1
@@ -175,7 +180,7 @@ def _judged(
         run.restart(run.best)
         return {**facts, "fell_back": 1.0}
     score = found.score(recipe.chosen_by)
-    if run.best_epoch <= recipe.warmup * recipe.epochs < run.epoch:
+    if run.best_epoch <= warm_epochs < run.epoch:
         run.best_score = -1.0  # at a smaller radius nets look better than they are
     if score >= run.best_score:
         run.best, run.best_score, run.best_epoch = copied(run.average), score, run.epoch
@@ -197,10 +202,14 @@ def _ended(run: Run, recipe: Recipe, seconds: float | None) -> bool:
         longest = max(row["seconds"] for row in run.history)
         if run.seconds + longest > seconds:
             return True
-    waited = (run.epoch - max(run.best_epoch, recipe.warmup * recipe.epochs)) / (
-        recipe.validate_every
-    )
+    warm_epochs = _longer(recipe.warmup, run) * recipe.epochs
+    waited = (run.epoch - max(run.best_epoch, warm_epochs)) / recipe.validate_every
     return waited >= recipe.patience
+
+
+def _longer(share: float, run: Run) -> float:
+    """A warm-up's share of the epochs: twice as long at each new attempt, at most half."""
+    return share if run.attempt == 0 else min(0.5, share * 2**run.attempt)
 
 
 def _blend(average: State, new: State, decay: float) -> None:
@@ -212,10 +221,12 @@ def _blend(average: State, new: State, decay: float) -> None:
             average[name].copy_(value)
 
 
-def _fingerprint(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, seed: int) -> str:
+def _fingerprint(
+    model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, seed: int, judged_by: str
+) -> str:
     initial = getattr(recipe.initial, "__qualname__", "")  # a function's repr is its address
     plain = dataclasses.replace(recipe, initial=None)
-    digest = hashlib.sha256(repr((plain, initial, seed, tuple(x.shape))).encode())
+    digest = hashlib.sha256(repr((plain, initial, seed, judged_by, tuple(x.shape))).encode())
     for tensor in (x, y, *model.state_dict().values()):
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
