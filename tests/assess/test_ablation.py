@@ -1,5 +1,7 @@
 """What a part is worth is measured with that part taken out, and nothing else changed."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -67,3 +69,22 @@ def test_a_sign_test_is_that_of_fair_coins():
     assert sign_test(1, 4) == pytest.approx(6 / 32)
     assert sign_test(0, 0) == 1
     assert sign_test(5, 5) > 0.5
+
+
+def test_thresholds_by_class_stay_by_class(dataset, trained):
+    whole = calibrate(
+        dataset, [trained], (1.0,), detectors=("confidence", "margin"), review_rate=0.2
+    )
+    thresholds = (whole.rule.calibration,) * 3
+    by_class = replace(whole, rule=replace(whole.rule, by_class=thresholds))
+    asked = []
+
+    def remember(data, **given):
+        asked.append(given["by_class"])
+        return whole
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("buckler.assess.ablation.calibrate", remember)
+        variants(by_class, dataset)
+        variants(whole, dataset)
+    assert asked == [True, True, False, False]

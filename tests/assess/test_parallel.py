@@ -32,3 +32,10 @@ def test_a_jobs_exception_is_raised_and_the_thread_count_restored():
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)
+
+
+def test_jobs_may_seed_and_the_callers_draws_stay():
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    side_by_side([lambda seed=seed: torch.manual_seed(seed) and None for seed in range(6)], 3)
+    assert torch.equal(before, torch.random.get_rng_state())

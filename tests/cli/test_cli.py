@@ -219,11 +219,12 @@ def test_the_whole_chain_and_what_is_skipped_the_second_time(run, project):
     assert "your settings do not list" in " ".join(err.split())
 
 
+def interrupted(*_, **__):
+    raise KeyboardInterrupt
+
+
 def test_an_interrupt_says_that_work_is_kept(run, project, monkeypatch):
     from buckler.cli import steps_harden
-
-    def interrupted(*_, **__):
-        raise KeyboardInterrupt
 
     monkeypatch.setattr(steps_harden, "harden", interrupted)
     monkeypatch.setattr("buckler.cli.main.os._exit", sys.exit)
@@ -376,7 +377,7 @@ def test_costs_set_the_review_rate(run, project):
     assert "leave by_class out" in " ".join(err.split())
 
 
-def test_harden_keeps_to_the_minutes_and_says_so_first(run, project):
+def test_harden_keeps_to_the_minutes_and_says_so_first(run, project, monkeypatch):
     path = project(QUICK.replace("epochs = 2", "epochs = 5000"))
     code, out, err = run("harden", "-c", path, "--minutes", "0.1")
     assert code == 0, err
@@ -387,3 +388,11 @@ def test_harden_keeps_to_the_minutes_and_says_so_first(run, project):
     histories = sorted((path.parent / "out" / "members").glob("*.history.json"))
     spent = [sum(r["seconds"] for r in json.loads(h.read_text())) for h in histories]
     assert sum(spent) < 2 * 0.1 * 60 * os.cpu_count()
+    path.write_text(path.read_text().replace("epochs = 5000", "epochs = 5001"))
+    code, out, _ = run("harden", "-c", path, "--minutes", "0.05")
+    assert "members is of these inputs" not in " ".join(out.split())
+    code, out, _ = run("harden", "-c", path, "--minutes", "0.05")
+    assert "members is of these inputs" in " ".join(out.split())
+    monkeypatch.setattr("buckler.cli.steps_harden.harden", interrupted)
+    monkeypatch.setattr("buckler.cli.main.os._exit", sys.exit)
+    assert run("harden", "-c", path)[0] == 130  # whole trainings are asked for: not skipped

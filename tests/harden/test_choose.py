@@ -1,5 +1,7 @@
 """Members are chosen under attack, and how differently they fail is measured."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -110,3 +112,13 @@ def test_detectors_are_chosen_by_what_gets_past_them(dataset, trained):
     assert best.detectors == ("confidence",)
     assert tried[0].accepted_wrong > tried[2].accepted_wrong
     assert [c.detectors for c in tried] == [c.detectors for c in candidates]
+
+
+def test_the_calibrate_split_chooses_no_detectors(dataset, trained):
+    candidates = [Scores(("confidence",)), Scores(("energy",))]
+    changed = replace(dataset, splits={**dataset.splits, "calibrate": dataset["verify"]})
+    found = [
+        choose_detectors(data, [trained], (1.0,), candidates, THREAT, review_rate=0.2)[1]
+        for data in (dataset, changed)
+    ]
+    assert found[0] == found[1]

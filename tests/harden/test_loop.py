@@ -65,7 +65,7 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(objective, dataset, t
     assert history == [{k: v for k, v in row.items() if k != "seconds"} for row in resumed.history]
 
 
-@pytest.mark.parametrize("change", ["seed", "recipe", "data", "garbage"])
+@pytest.mark.parametrize("change", ["seed", "recipe", "data", "judge", "garbage"])
 def test_a_checkpoint_of_another_run_is_not_taken_up(change, dataset, tmp_path):
     fit, path = dataset["fit"], tmp_path / "run.safetensors"
     first = recipe(Standard())
@@ -81,9 +81,10 @@ def test_a_checkpoint_of_another_run_is_not_taken_up(change, dataset, tmp_path):
         x[0, 0, 0, 0] = 0.123
     if change == "garbage":
         path.write_bytes(b"garbage")
+    judge = "another threat" if change == "judge" else ""
     harden(
-        TinyNet(), x, fit.y, first, validation(dataset), seed=seed, checkpoint=path,
-        progress=lambda done, _: batches.append(done),
+        TinyNet(), x, fit.y, first, validation(dataset), seed=seed, judged_by=judge,
+        checkpoint=path, progress=lambda done, _: batches.append(done),
     )  # fmt: skip
     assert batches[0] == 1
 
@@ -332,3 +333,23 @@ def test_a_recipe_is_cut_to_the_time_there_is():
     assert within(made, found, 40.5).epochs == 10
     assert within(made, found, 1e6).epochs == 40
     assert within(made, found, 1.0).epochs == 1
+
+
+def test_time_that_ends_before_a_validation_still_gives_the_trained_net(dataset):
+    fit = dataset["fit"]
+    found = harden(TinyNet(), fit.x, fit.y, recipe(Standard(), 50), validation(dataset), seconds=0)
+    assert len(found.history) == 1
+    assert not torch.equal(weights(found.model), weights(TinyNet()))
+
+
+def test_each_new_attempt_has_twice_the_warm_up_before_it_is_judged(dataset):
+    fit, epochs = dataset["fit"], []
+    made = recipe(Standard(), 12, validate_every=1, batch_size=1, warmup=0.25)
+
+    def stuck(model):
+        epochs.append(1)
+        return Validation(0.3, 0.3, constant=True)
+
+    with pytest.raises(UsageError, match="3 times"):
+        harden(TinyNet(), fit.x, fit.y, made, stuck)
+    assert len(epochs) == 3 + 6 + 6  # 0.25, 0.5 and at most 0.5 of twelve
