@@ -156,7 +156,7 @@ def table(splits: list[Json]) -> str:
     for index, row in enumerate(first):
         adaptive = percent(row["adaptive"])
         cells = [
-            NAMES[row["system"]],
+            NAMES.get(row["system"], row["system"]),
             percent(row["static"]),
             f"~~{adaptive}~~" if row["struck"] else adaptive,
             f"{row['unbounded']['value']:.0%}",
