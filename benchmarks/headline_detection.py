@@ -54,7 +54,7 @@ def measured(
         threat = LpBall("linf", radius)
         attacks: list[tuple[str, Attack, nn.Module]] = [
             ("PGD", PGD(steps=40, step_size=0.1, loss="margin", stop=False), standard),
-            ("transfer", Transfer(), surrogate),
+            ("transfer", Transfer((surrogate,)), standard),
         ]
         for name, attack, source in attacks:
             x_adv = attack(source, x, y, threat)

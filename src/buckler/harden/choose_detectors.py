@@ -54,6 +54,7 @@ def choose_detectors(
     """
     halves, at = _halves(data, rows)
     x, y = data["select"].x[at], data["select"].y[at]
+    rate = max(review_rate, 1 / (len(halves["calibrate"]) + 1))  # the least that so few rows allow
     tried, n = [], len(x)
     for done, candidate in enumerate(candidates):
         guard = calibrate(
@@ -62,7 +63,7 @@ def choose_detectors(
             weights,
             views=[defense(name) for name in candidate.views],
             detectors=candidate.detectors,
-            review_rate=review_rate,
+            review_rate=rate,
         )
         share = _past(guard, x, y, threat.take(at), at, suite)
         tried.append(Scores(candidate.detectors, candidate.views, share))
