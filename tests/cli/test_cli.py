@@ -9,25 +9,13 @@ import numpy as np
 import pytest
 
 from buckler.cli.config import TEMPLATE, Config, read_config
-from buckler.cli.main import main
 from buckler.errors import UsageError
 
 
-def buckler(monkeypatch, capsys, *arguments):
-    """Run the command in this process: (exit code, stdout, stderr)."""
-    monkeypatch.setattr(sys, "argv", ["buckler", *map(str, arguments)])
-    code = 0
-    try:
-        main()
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    printed = capsys.readouterr()
-    return code, printed.out, printed.err
-
-
 @pytest.fixture
-def run(monkeypatch, capsys):
-    return lambda *arguments: buckler(monkeypatch, capsys, *arguments)
+def run(run_lines):
+    """Tables and verdicts are read line by line here."""
+    return run_lines
 
 
 MODEL = """
@@ -396,3 +384,16 @@ def test_harden_keeps_to_the_minutes_and_says_so_first(run, project, monkeypatch
     monkeypatch.setattr("buckler.cli.steps_harden.harden", interrupted)
     monkeypatch.setattr("buckler.cli.main.os._exit", sys.exit)
     assert run("harden", "-c", path)[0] == 130  # whole trainings are asked for: not skipped
+
+
+def test_a_bundle_is_built_again_when_its_members_were_trained_again(run, project):
+    path = project(QUICK)
+    for verb in ("harden", "build"):
+        assert run(verb, "-c", path)[0] == 0
+    assert "skipped" in run("build", "-c", path)[1]
+    member = path.parent / "out" / "members" / "pgd-1.safetensors"
+    other = path.parent / "out" / "members" / "pgd-2.safetensors"
+    member.write_bytes(other.read_bytes())
+    code, out, _ = run("build", "-c", path)
+    assert code == 0
+    assert "skipped" not in out

@@ -191,6 +191,14 @@ class Project:
         load_weights(module, self.out / "members" / f"{name}.safetensors")
         return module.eval().requires_grad_(False)
 
+    def members_digest(self) -> str:
+        """sha256 over the trained members' files: what a bundle and its evidence are made of."""
+        folder = self.out / "members"
+        names = [name for name in self.trained_names if name != "standard"]
+        paths = [folder / f"{name}.safetensors" for name in names]
+        found = [files.sha256(path) if path.exists() else "" for path in paths]
+        return hashlib.sha256(" ".join(found).encode()).hexdigest()
+
     def inputs_of(self, step: str, *sections: BaseModel, model: bool = True) -> str:
         """Hash of everything a step depends on: configuration, data, weights, version."""
         facts = {

@@ -96,7 +96,7 @@ def assess_bundle(project: Project, bundle: Path) -> Json:
 def evidence_inputs(project: Project, guard: Guard) -> str:
     config = project.config
     sections = (config.assess, config.threat, config.harden, config.data)
-    return project.inputs_of(guard.digest, *sections)
+    return project.inputs_of(f"{guard.digest} {project.members_digest()}", *sections)
 
 
 def _systems(project: Project, guard: Guard, undefended: Target, x: Tensor) -> list[Target]:

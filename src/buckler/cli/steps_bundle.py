@@ -27,7 +27,8 @@ _FEW = 500  # rows on which members are compared
 def build_bundle(project: Project) -> Json:
     """Choose the members' weights, calibrate the guard, write out/bundle/ and out/build.json."""
     config, data = project.config, project.data
-    inputs = project.inputs_of("build", config.guard, config.harden, config.threat, config.data)
+    step = f"build {project.members_digest()}"
+    inputs = project.inputs_of(step, config.guard, config.harden, config.threat, config.data)
     record = project.out / "build"
     if is_done(record, inputs) and (project.bundle / "bundle.toml").exists():
         show.line(f"{project.bundle} is of these inputs already: skipped")

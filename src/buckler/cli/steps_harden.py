@@ -38,11 +38,11 @@ def harden_members(project: Project, minutes: float | None = None) -> None:
     if is_done(folder, inputs) and not (minutes is None and _cut_short(project, folder)):
         show.line(f"{folder} is of these inputs already: skipped")
         return
-    todo = _planned(project, folder, inputs, minutes)
+    workers = _workers(project)
+    todo = _planned(project, folder, inputs, minutes, workers)
     if not todo:
         mark_done(folder, inputs)
         return
-    workers = _workers(project)
     total = sum(training.seconds for training in todo) / max(1, min(workers, len(todo)))
     names = ", ".join(f"{training.name} ({training.recipe.epochs} epochs)" for training in todo)
     show.line(f"about {_span(total)} for {names}")
@@ -60,23 +60,28 @@ def harden_members(project: Project, minutes: float | None = None) -> None:
     mark_done(folder, inputs)
 
 
-def _planned(project: Project, folder: Path, inputs: str, minutes: float | None) -> list[Training]:
+def _planned(
+    project: Project, folder: Path, inputs: str, minutes: float | None, workers: int
+) -> list[Training]:
     """The trainings, cut to the minutes where there are too many epochs for them. A plan that was
     written for these inputs stays: an interrupted run goes on with the same recipes."""
     names = [name for name in project.trained_names if name != "standard"]
     kept = _kept_plan(folder / "plan.json", inputs, minutes)
     fit, threat = project.data["fit"], project.threat_at(project.harden_eps)
-    found = []
+    found, costs, share = [], {}, min(len(names), workers) / max(len(names), 1)
     for name in names:
         kind, _, number = name.partition("-")
         recipe = RECIPES[kind](project.config.harden.epochs, threat)
-        recipe = replace(recipe, awp=project.config.harden.awp)
-        cost = estimate(_start(project), fit.x, fit.y, recipe, _validation(project, recipe))
+        if name in project.member_names:  # the article's own know nothing of it
+            recipe = replace(recipe, awp=project.config.harden.awp)
+        if recipe not in costs:
+            judge = _validation(project, recipe)
+            costs[recipe] = estimate(_start(project), fit.x, fit.y, recipe, judge)
+        cost = costs[recipe]
         if name in kept:
             recipe = replace(recipe, epochs=kept[name])
         elif minutes is not None:
-            workers = min(len(names), _workers(project))
-            recipe = within(recipe, cost, minutes * 60 * workers / len(names))
+            recipe = within(recipe, cost, minutes * 60 * share)
         found.append(Training(name, recipe, int(number or 1) - 1, cost.of(recipe)))
     plan = {training.name: training.recipe.epochs for training in found}
     files.write_json(folder / "plan.json", {"inputs": inputs, "minutes": minutes, "epochs": plan})

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from buckler.detectors.odds import log_odds
 from buckler.protocols import Features
 
 
@@ -16,9 +17,8 @@ class Confidence:
     name: str = "confidence"
 
     def score(self, features: Features) -> Tensor:
-        top = features.log_probs[0].topk(1, dim=1)
-        rest = features.log_probs[0].scatter(1, top.indices, -float("inf")).logsumexp(1)
-        return rest - top.values[:, 0]
+        log_probs = features.log_probs[0]
+        return -log_odds(log_probs, log_probs.argmax(1))
 
     def state(self) -> Mapping[str, np.ndarray]:
         return {}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from buckler.detectors.odds import log_odds
 from buckler.errors import UsageError
 from buckler.protocols import Features
 
@@ -24,10 +25,7 @@ class ViewDisagreement:
         if len(features.log_probs) < 2:
             raise UsageError("the detector 'views' needs a guard with at least one extra view")
         top = features.log_probs[0].argmax(1)
-        index = top[None, :, None].expand(len(features.log_probs), -1, 1)
-        sure = features.log_probs.gather(2, index)[..., 0]
-        rest = features.log_probs.scatter(2, index, -float("inf")).logsumexp(2)
-        odds = sure - rest
+        odds = log_odds(features.log_probs, top.expand(len(features.log_probs), -1))
         return (odds[0] - odds[1:]).amax(0)
 
     def state(self) -> Mapping[str, np.ndarray]:

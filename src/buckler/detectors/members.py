@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from buckler.detectors.odds import log_odds
 from buckler.errors import UsageError
 from buckler.protocols import Features
 
@@ -38,11 +39,8 @@ class MemberDisagreement:
             )
         scaled = logits / self._temperatures.to(logits)[:, None, None]
         answer = features.log_probs[:1]
-        index = answer.argmax(2, keepdim=True)
         every = torch.cat([answer, scaled])
-        top = index.expand(len(every), -1, 1)
-        rest = every.scatter(2, top, -float("inf")).logsumexp(2)
-        odds = every.gather(2, top)[..., 0] - rest
+        odds = log_odds(every, answer.argmax(2).expand(len(every), -1))
         return (odds[0] - odds[1:]).amax(0)
 
     def state(self) -> Mapping[str, np.ndarray]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from buckler import draws
 from buckler.attacks import PGD
 from buckler.attacks.engine import logits_of
+from buckler.detectors.odds import log_odds
 from buckler.guard.temperature import fit_temperature, mean_log_probs
 from buckler.protocols import Classifier, Progress, Threat
 
@@ -139,9 +140,8 @@ def _judged(
 def _answers(mean: Classifier, x: Tensor) -> tuple[Tensor, Tensor]:
     """Predicted class (n,), and how unsure it is (n,): −log-odds of it."""
     log_probs = logits_of(mean, x).log_softmax(1)
-    top, answer = log_probs.max(1)
-    rest = log_probs.scatter(1, answer[:, None], -torch.inf).logsumexp(1)
-    return answer, rest - top
+    answer = log_probs.argmax(1)
+    return answer, -log_odds(log_probs, answer)
 
 
 def _mean(

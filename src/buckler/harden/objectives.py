@@ -12,7 +12,7 @@ from torch.nn import functional
 from buckler import draws
 from buckler.attacks.engine import gradient
 from buckler.attacks.perturb import perturb
-from buckler.losses import cross_entropy
+from buckler.losses import Loss, cross_entropy
 from buckler.threats import Goal, LpBall
 from buckler.threats.lp import per_row
 
@@ -81,17 +81,7 @@ class Attacked(Standard):
         self, model: nn.Module, x: Tensor, y: Tensor, seed: int, rows: Tensor, warm: float
     ) -> Tensor:
         cut = int(self.clean * len(x))
-        with still(model):
-            attacked = perturb(
-                model,
-                x[cut:],
-                y[cut:],
-                scaled(self.threat, warm),
-                steps=self.steps,
-                step_size=self.step_size,
-                seed=seed,
-                rows=rows[cut:],
-            )
+        attacked = _climbed(self, model, x[cut:], y[cut:], seed, rows[cut:], warm, cross_entropy)
         return torch.cat([x[:cut], attacked]) if cut else attacked
 
 
@@ -108,20 +98,9 @@ class Trades:
     def craft(
         self, model: nn.Module, x: Tensor, y: Tensor, seed: int, rows: Tensor, warm: float
     ) -> Tensor:
-        with still(model):
-            with torch.no_grad():
-                clean = model(x).log_softmax(1)
-            return perturb(
-                model,
-                x,
-                clean,
-                scaled(self.threat, warm),
-                steps=self.steps,
-                step_size=self.step_size,
-                seed=seed,
-                rows=rows,
-                loss=_divergence,
-            )
+        with still(model), torch.no_grad():
+            clean = model(x).log_softmax(1)
+        return _climbed(self, model, x, clean, seed, rows, warm, _divergence)
 
     def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, warm: float) -> Tensor:
         clean, moved = model(torch.cat([x, x_adv])).chunk(2)
@@ -167,6 +146,31 @@ def still(model: nn.Module) -> Iterator[None]:
     finally:
         for part, training in modes:
             part.training = training
+
+
+def _climbed(
+    objective: Attacked | Trades,
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    seed: int,
+    rows: Tensor,
+    warm: float,
+    loss: Loss,
+) -> Tensor:
+    """The points that PGD finds from x, by the objective's own settings."""
+    with still(model):
+        return perturb(
+            model,
+            x,
+            y,
+            scaled(objective.threat, warm),
+            steps=objective.steps,
+            step_size=objective.step_size,
+            seed=seed,
+            rows=rows,
+            loss=loss,
+        )
 
 
 def _divergence(logits: Tensor, clean: Tensor, goal: Goal) -> Tensor:
