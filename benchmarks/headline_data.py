@@ -27,8 +27,6 @@ def load(name: str, folder: Path | None, small: bool = False) -> Dataset:
     Args:
         small: a tenth of the rows, for a quick look.
     """
-    if name == "digits":
-        return digits_fold(0)
     parts = load_data(_FOLDERS[name], folder)
     classes = _FASHION if name == "fashion" else tuple(str(label) for label in range(10))
     spec = InputSpec(tuple(parts.x_fit.shape[1:]), classes, levels=256)
