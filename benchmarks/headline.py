@@ -7,10 +7,11 @@ in out/headline, group of rows by group: a stopped run goes on.
 
 import argparse
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,26 +26,19 @@ from benchmarks.plot import rate_bars
 from benchmarks.results_file import RESULTS, write_results
 from buckler import files
 from buckler.assess import Ledger, of_guard, of_model
-from buckler.assess.latency import added_latency
+from buckler.assess.latency import latencies
 from buckler.assess.target import Target
 from buckler.attacks import PGD, Corruptions, OnePixel, PatchAttack, Under, WorstOfK
 from buckler.attacks.suites import Suite, strong
 from buckler.data import Dataset
 from buckler.defenses import defense
 from buckler.guard import Guard, article, calibrate
-from buckler.harden import Scores, choose_detectors, choose_weights, transfer_matrix
+from buckler.harden import choose_detectors, choose_weights, transfer_matrix, usual_scores
 from buckler.protocols import Threat
 from buckler.stats import wilson
 from buckler.threats import Corruption, LpBall, Patch, PixelBudget, Spatial
 
 Json = dict[str, Any]
-SCORES = (
-    Scores(("confidence",)),
-    Scores(("margin",)),
-    Scores(("confidence", "energy")),
-    Scores(("confidence", "mahalanobis")),
-    Scores(("confidence", "views"), ("median3", "jpeg75")),
-)
 DATASETS = ("mnist", "fashion", "digits", "cifar10-20k")
 
 
@@ -104,9 +98,10 @@ def measured(plan: Plan, data: Dataset, name: str, quick: bool) -> Json:
             threat = LpBall("linf", eps)
             suite = strong() if bare else guard_suite(data["calibrate"].x[:2000], quick)
             chosen = every if bare and not quick else few
-            systems.append(_row(scene, label, f"L∞ {eps:g}", threat, suite, chosen))
+            systems.append(_row(scene, label, f"L∞ {eps:g}", threat, suite, chosen, shared=rows))
     systems += _unseen(scene, drawn(data["test"], plan.rows // 4, 0), quick)
     pixel = _pixels(scene, drawn(data["test"], plan.rows // 8, 0))
+    timed = latencies(nets["standard"].net, scene.guard, data["test"].x)
     facts = {
         "name": name,
         "built": built,
@@ -116,7 +111,7 @@ def measured(plan: Plan, data: Dataset, name: str, quick: bool) -> Json:
         "detection": detection.measured(
             scene.guard, data, nets["standard"].net, nets["noise"].net, plan.eps
         ),
-        "latency": asdict(added_latency(nets["standard"].net, scene.guard, data["test"].x)),
+        "latency": {k: asdict(v) for k, v in timed.items()},
         "seconds": {label: net.seconds for label, net in nets.items()},
         "members": [member.name for member in plan.members],
         "eps": list(plan.eps),
@@ -138,7 +133,12 @@ def _scene(plan: Plan, data: Dataset, place: Path) -> tuple[Scene, Json]:
         members, select.x, select.y, threat, review_rate=plan.review_rate, allowed_loss=0.005
     )
     scores, compared = choose_detectors(
-        data, members, best.weights, SCORES, threat, review_rate=plan.review_rate
+        data,
+        members,
+        best.weights,
+        usual_scores(data.spec.is_image),
+        threat,
+        review_rate=plan.review_rate,
     )
     guard = calibrate(
         data,
@@ -188,8 +188,9 @@ def _row(
     suite: Suite,
     rows: Tensor,
     source: Target | None = None,
+    shared: Tensor | None = None,
 ) -> Json:
-    """One line of the table: a system under one threat."""
+    """One line of the table: a system under one threat; "shared" is of those of its rows alone."""
     ledger, tally = attacked(
         f"{label} {threat_name}",
         scene.targets[label],
@@ -209,7 +210,14 @@ def _row(
         **{name: asdict(rate) for name, rate in ledger.rates().items()},
         "tally": tally,
         "ledger": _columns(ledger),
+        **({} if shared is None else {"shared": asdict(_on(ledger, shared).rates()["success"])}),
     }
+
+
+def _on(ledger: Ledger, rows: Tensor) -> Ledger:
+    """The ledger's part on these rows: systems are compared on the same ones."""
+    kept = np.isin(ledger.row, rows.numpy())
+    return Ledger(**{c.name: getattr(ledger, c.name)[kept] for c in fields(Ledger)})
 
 
 def _columns(ledger: Ledger) -> Json:

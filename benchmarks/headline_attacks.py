@@ -1,6 +1,7 @@
 """What the headline measures of one system, in groups of rows: a stopped run goes on."""
 
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -100,16 +101,16 @@ def guard_suite(pool: Tensor, seconds_matter: bool, guarded: bool = True) -> Sui
 
 
 def pixels_tried(target: Target, x: Tensor, y: Tensor, values: Sequence[float]) -> Tensor:
-    """(n,) bool: some pixel, set to one of the values in all its channels, gives an accepted wrong
-    answer. Every pixel is tried: no search that could miss one."""
+    """(n,) bool: some pixel, its channels set to any of the values, gives an accepted wrong answer.
+    Every pixel and every mix of values is tried: no search that could miss one."""
     shape = x.shape[1:]
     places = shape[-1] * shape[-2]
     won = torch.zeros(len(x), dtype=torch.bool)
     for index in range(len(x)):
         tried = x[index].expand(places, *shape).clone().flatten(2)
-        for value in values:
+        for colour in itertools.product(values, repeat=shape[0]):
             at = tried.clone()
-            at[torch.arange(places), :, torch.arange(places)] = value
+            at[torch.arange(places), :, torch.arange(places)] = torch.tensor(colour)
             for part in at.reshape(-1, *shape).split(_GROUP):
                 answer, accepted = target.answer(part)
                 if bool((accepted & (answer != y[index])).any()):

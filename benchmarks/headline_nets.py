@@ -58,16 +58,29 @@ def _conv(channels: int, a: int, b: int, hidden: int, side: int) -> nn.Module:
     )  # fmt: skip
 
 
+def _thresholds(net: nn.Module) -> nn.Module:
+    """The net behind four ramps of each pixel, trained with it: nets hardened at a large radius
+    learn such thresholds anyway (Madry et al. 2018, appendix C), at the cost of wide filters."""
+    ramps = nn.Conv2d(1, 4, 1)
+    with torch.no_grad():
+        ramps.weight.copy_(torch.tensor([2.0, 2.0, 2.0, -2.0]).view(4, 1, 1, 1))
+        ramps.bias.copy_(torch.tensor([-0.6, -1.0, -1.4, 1.0]))  # type: ignore[union-attr]
+    return nn.Sequential(ramps, nn.ReLU(), net)
+
+
 _NETS: dict[str, Callable[[], nn.Module]] = {
     "digits": digits_cnn,
     "wide": partial(_conv, 1, 32, 64, 256, 28),
+    "ramps": lambda: _thresholds(_conv(4, 32, 64, 256, 28)),
     "colour": partial(_conv, 3, 32, 64, 256, 32),
 }
 
 
-def make(kind: str, name: str, net: str, epochs: int, eps: float, seed: int = 0) -> Training:
-    """A training by recipe name, at its own radius eps."""
-    return Training(name, net, RECIPES[kind](epochs, LpBall("linf", eps)), seed, eps)
+def make(
+    kind: str, name: str, net: str, epochs: int, eps: float, seed: int = 0, beyond: float = 1.0
+) -> Training:
+    """A training by recipe name, judged at eps and trained at `beyond` times as much."""
+    return Training(name, net, RECIPES[kind](epochs, LpBall("linf", eps * beyond)), seed, eps)
 
 
 def trained(trainings: tuple[Training, ...], data: Dataset) -> list[Trained]:

@@ -44,6 +44,7 @@ def _sentences(facts: Json) -> list[str]:
         f"{c['attack']} at {c['eps']:.3g}: {_rate(c['caught'])} of {c['fooling']}"
         for c in found["caught_at_1_percent"]
     )
+    detectors = ", ".join(facts["built"]["detectors"]["detectors"])
     weights = ", ".join(f"{weight:.2g}" for weight in facts["built"]["weights"])
     return [
         f"- Review rate on clean inputs: target {found['target']:.2%}, mean of "
@@ -53,9 +54,10 @@ def _sentences(facts: Json) -> list[str]:
         f"- Points made for the undefended net at eps {facts['eps'][0]:g}: sent to review "
         + ", ".join(f"{_rate(row['reviewed'])} by {row['system']}" for row in facts["static"])
         + ".",
-        f"- Weights of the mean: {weights}. Added latency, batch 1: {latency['p50']:.2f} ms p50, "
-        f"{latency['p95']:.2f} ms p95. Training of all nets here: {spent:.0f} minutes, two at "
-        "a time.",
+        f"- Weights of the mean: {weights}. Detectors: {detectors}. Training of its members, two "
+        f"cores: {spent:.0f} minutes.",
+        f"- Added latency, ms p50 / p95: one row {_times(latency['one'])}, of it transforms and "
+        f"detectors {_times(latency['checks'])}; 32 rows {_times(latency['batch'])}.",
     ]
 
 
@@ -73,9 +75,9 @@ def bars(name: str, facts: Json) -> list[Bar]:
             )
         best = min(
             (rows[member, threat] for member in facts["members"]),
-            key=lambda r: r["success"]["value"],
+            key=lambda r: r["shared"]["value"],
         )
-        gain = best["success"]["value"] - guard["success"]["high"]
+        gain = best["shared"]["value"] - guard["success"]["high"]
         listed.append(
             Bar(
                 f"guard's upper end under its best bare member, {threat}",
@@ -138,6 +140,7 @@ def _singles(name: str, row: Json) -> list[Bar]:
 def _others(facts: Json) -> list[Bar]:
     pixel = {row["system"]: row["success"] for row in facts["pixels"]}
     found, latency = facts["detection"], facts["latency"]
+    one = latency["one"]
     listed = [
         _bar("one pixel on the guard", pixel["guard"], "<=", 0.01),
         Bar(
@@ -154,9 +157,13 @@ def _others(facts: Json) -> list[Bar]:
             100 * abs(found["verify"]["value"] - found["target"]), found["verify"]["n"], None,
             "<=", 0.15,
         ),
-        Bar("added latency, batch 1, p50 ms", latency["p50"], latency["calls"], None, "<=", 5.0),
-        Bar("added latency, batch 1, p95 ms", latency["p95"], latency["calls"], None, "<=", 10.0),
-        Bar("training of all nets, core minutes / 2", _minutes(facts), 1, None, "<=", _MINUTES),
+        Bar("added latency, batch 1, p50 ms", one["p50"], one["calls"], None, "<=", 5.0),
+        Bar("added latency, batch 1, p95 ms", one["p95"], one["calls"], None, "<=", 10.0),
+        Bar(
+            "of it transforms and detectors, p50 ms", latency["checks"]["p50"], one["calls"], None,
+            "<=", 2.0,
+        ),
+        Bar("training of the guard on 2 cores, minutes", _minutes(facts), 1, None, "<=", _MINUTES),
     ]  # fmt: skip
     listed += [
         _bar(f"caught at 1 %: {c['attack']}, eps {c['eps']:.3g}", c["caught"], ">=", 0.9)
@@ -174,5 +181,10 @@ def _rate(rate: Json) -> str:
 
 
 def _minutes(facts: Json) -> float:
-    """Of all nets the whole guard needs, trained two at a time, one core each."""
-    return float(sum(facts["seconds"].values())) / 2 / 60
+    """Of the guard's members, trained two at a time, one core each."""
+    seconds = [facts["seconds"][member] for member in facts["members"]]
+    return float(max(*seconds, sum(seconds) / 2)) / 60
+
+
+def _times(latency: Json) -> str:
+    return f"{latency['p50']:.2f} / {latency['p95']:.2f}"

@@ -32,7 +32,7 @@ def rule(found=None, original=None, policy=None, **changes):
         "assessment": {"digest": "d", "threat": {"norm": "linf", "eps": 0.1}},
         "ledger": found or ledger(),
         "original": original or ledger(broken=0, flagged=0, wrong=4),
-        "latency": {"digest": "d", "p95": 2.0, "p95_high": 3.0, "calls": 300},
+        "latency": {"digest": "d", "one": {"p95": 2.0, "p95_high": 3.0, "calls": 300}},
     }
     return judge_evidence(**{**arguments, **changes})
 
@@ -54,7 +54,7 @@ def test_each_bar_fails_on_its_own():
         "review rate, clean inputs"
     ]
     assert unmet(rule(ledger(wrong=30))) == ["accepted and right / the original's accuracy"]
-    slow = {"digest": "d", "p95": 60.0, "p95_high": 101.0, "calls": 300}
+    slow = {"digest": "d", "one": {"p95": 60.0, "p95_high": 101.0, "calls": 300}}
     assert unmet(rule(latency=slow)) == ["added latency at p95, ms"]
 
 

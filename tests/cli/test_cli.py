@@ -284,6 +284,7 @@ def test_changed_code_of_the_factory_is_not_taken_for_the_same(run, project):
     [
         ("[guard]\nreview_rate = 1.0", "guard.review_rate"),
         ("[guard]\ndetectors = []", "one or more different detectors"),
+        ('[guard]\nviews = ["median2"]\ndetectors = "auto"', "chooses the views too"),
         ('[harden]\nmembers = ["noise", "noise"]', "one or more different members"),
         ("[certify]\nn = 5", "every row would abstain"),
         ('[threat]\nnorm = "l2"\neps = 2040', "the box's diagonal"),
@@ -397,3 +398,15 @@ def test_a_bundle_is_built_again_when_its_members_were_trained_again(run, projec
     code, out, _ = run("build", "-c", path)
     assert code == 0
     assert "skipped" not in out
+
+
+def test_detectors_are_chosen_where_asked_for(run, project):
+    path = project(QUICK.replace('views = ["median2"]', 'views = []\ndetectors = "auto"'))
+    assert run("harden", "-c", path)[0] == 0
+    code, out, err = run("build", "-c", path)
+    assert code == 0, err
+    built = json.loads((path.parent / "out" / "build" / "build.json").read_text())
+    assert f"detectors: {', '.join(built['detectors'])}" in out
+    tried = {tuple(row["detectors"]): row["accepted_wrong"] for row in built["detectors_tried"]}
+    assert len(tried) == 5
+    assert tried[tuple(built["detectors"])] <= min(tried.values()) + 0.1

@@ -204,3 +204,17 @@ def test_the_loop_certifies_and_a_deep_net_gets_the_narrow_start(dataset) -> Non
     deep = nn.Sequential(nn.Flatten(), *(nn.Linear(64, 64) for _ in range(6)))
     narrow_start(deep, 0)
     assert float(deep[1].weight.std()) == pytest.approx((2 * torch.pi) ** 0.5 / 64, rel=0.05)
+
+
+def test_attacked_points_stand_in_place_of_the_clean_ones() -> None:
+    """One step on a linear layer is exact: the points lie in the ball's corner."""
+    layer, (x, y) = linear(), rows_in_the_middle()
+    objective = Certified(THREAT, kappa=0.9, steps=3, step_size=1.0)
+    x_adv = objective.craft(layer, x, y, 0, torch.arange(len(x)), 1.0)
+    assert (x_adv - x).abs().max().item() == pytest.approx(0.1, rel=1e-4)
+    near = functional.cross_entropy(layer(x_adv), y)
+    assert near > functional.cross_entropy(layer(x), y)
+    bounds = Certified(THREAT, kappa=0.0).loss(layer, x, x, y, 1.0)
+    got = objective.loss(layer, x, x_adv, y, 1.0)
+    assert got.item() == pytest.approx(0.9 * near.item() + 0.1 * bounds.item(), rel=1e-5)
+    assert torch.equal(Certified(THREAT).craft(layer, x, y, 0, torch.arange(len(x)), 1.0), x)

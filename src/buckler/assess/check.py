@@ -131,11 +131,11 @@ def _rates(policy: Policy, ledger: Ledger, latency: dict[str, Any]) -> tuple[Ite
         ),
         Item(
             "added latency at p95, ms",
-            latency["p95"],
-            latency["p95_high"],
+            latency["one"]["p95"],
+            latency["one"]["p95_high"],
             "<",
             policy.added_latency_ms,
-            latency["calls"],
+            latency["one"]["calls"],
         ),
         Item(
             f"accepted and wrong, adaptive, eps {policy.eps:g}",

@@ -14,7 +14,7 @@ from buckler.protocols import Classifier
 
 @dataclass(frozen=True)
 class Latency:
-    """Added milliseconds of single-row calls, guard − model, paired and interleaved.
+    """Added milliseconds of calls of so many rows, guard − model, paired and interleaved.
 
     p95_high is the bad end: the order statistic that lies over the true p95 with probability
     0.975.
@@ -24,19 +24,24 @@ class Latency:
     p95: float
     p95_high: float
     calls: int
+    rows: int
     threads: int
 
 
-def added_latency(model: Classifier, guard: Guard, x: Tensor, calls: int = 300) -> Latency:
-    """Time `calls` rows of x (n, ...), one at a time, through the model and through the guard."""
+def added_latency(
+    model: Classifier, guard: Guard, x: Tensor, *, rows: int = 1, calls: int = 300
+) -> Latency:
+    """Time `calls` calls of `rows` rows of x (n, ...) through the model and through the guard."""
+    x = x.repeat(math.ceil(rows / len(x)), *[1] * (x.ndim - 1))
     added = []
     for call in range(-20, calls):  # the first twenty warm up
-        row = x[call % len(x)][None]
+        at = call % (len(x) - rows + 1)
+        part = x[at : at + rows]
         started = time.perf_counter()
         with torch.inference_mode():
-            model(row)
+            model(part)
         between = time.perf_counter()
-        guard.judge(row)
+        guard.judge(part)
         if call >= 0:
             added.append(1000 * ((time.perf_counter() - between) - (between - started)))
     ordered = np.sort(added)
@@ -46,5 +51,16 @@ def added_latency(model: Classifier, guard: Guard, x: Tensor, calls: int = 300) 
         p95=float(np.quantile(ordered, 0.95)),
         p95_high=float(ordered[min(rank, calls) - 1]),
         calls=calls,
+        rows=rows,
         threads=torch.get_num_threads(),
     )
+
+
+def latencies(model: Classifier, guard: Guard, x: Tensor) -> dict[str, Latency]:
+    """Of the whole guard over `model` at one row and at 32, and at one row over the mean of its own
+    members: what transforms, detectors and the rule cost."""
+    return {
+        "one": added_latency(model, guard, x),
+        "batch": added_latency(model, guard, x, rows=32),
+        "checks": added_latency(guard.classifier(), guard, x),
+    }

@@ -101,24 +101,28 @@ class CostSection(_Section):
 
 
 class GuardSection(_Section):
-    """cost: where given, it sets the review rate in place of `review_rate`."""
+    """detectors: "auto" tries a few, with their views, under attack on the select split. cost:
+    where given, it sets the review rate in place of `review_rate`."""
 
     views: tuple[str, ...] = ()
     path: tuple[str, ...] = ()
-    detectors: tuple[
-        Literal[
-            "confidence", "margin", "energy", "views", "members", "mahalanobis", "vim", "forest"
-        ],
-        ...,
-    ] = ("confidence",)
+    detectors: (
+        tuple[
+            Literal[
+                "confidence", "margin", "energy", "views", "members", "mahalanobis", "vim", "forest"
+            ],
+            ...,
+        ]
+        | Literal["auto"]
+    ) = ("confidence",)
     review_rate: Annotated[float, Field(gt=0, lt=1)] = 0.02
     by_class: bool = False
     cost: CostSection | None = None
 
     @field_validator("detectors")
     @classmethod
-    def _some(cls, detectors: tuple[str, ...]) -> tuple[str, ...]:
-        if not detectors or len(set(detectors)) < len(detectors):
+    def _some(cls, detectors: tuple[str, ...] | str) -> tuple[str, ...] | str:
+        if not detectors or (detectors != "auto" and len(set(detectors)) < len(detectors)):
             raise ValueError("name one or more different detectors")
         return detectors
 
@@ -126,6 +130,8 @@ class GuardSection(_Section):
     def _one_way(self) -> Self:
         if self.cost is not None and self.by_class:
             raise ValueError("cost sets one threshold: leave by_class out")
+        if self.detectors == "auto" and self.views:
+            raise ValueError('detectors = "auto" chooses the views too: leave views out')
         return self
 
 
@@ -261,7 +267,8 @@ views = []                           # transforms the detector "views" compares 
                                      # ["median2", "jpeg75"]
 path = []                            # transforms before the members: measure before you transform
 detectors = ["confidence"]           # and margin, energy, views, members, mahalanobis, vim, forest:
-                                     # each costs a share of the reviews, so add what pays
+                                     # each costs a share of the reviews, so add what pays;
+                                     # "auto" measures under attack which do
 review_rate = 0.02                   # target share of clean inputs sent to people
 by_class = false                     # a threshold for each predicted class with enough rows
 # cost = { review = 1.0, wrong = 50.0, attack_share = 0.01 }   # sets the review rate instead

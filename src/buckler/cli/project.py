@@ -139,7 +139,7 @@ class Project:
                     "guard.detectors"
                 )
             check_transform(defense(name), rows, spec.box)
-        if "views" in section.detectors and not section.views:
+        if section.detectors != "auto" and "views" in section.detectors and not section.views:
             raise UsageError(
                 "the detector 'views' compares views, and guard.views is empty: leave it out of "
                 "guard.detectors, or add a view"

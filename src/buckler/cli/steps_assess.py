@@ -14,7 +14,7 @@ from buckler.assess import Assessment, assess, battery, of_guard, of_model
 from buckler.assess.ablation import ablation
 from buckler.assess.compare import Compared, Effort, compare
 from buckler.assess.folklore import noisy, range_check, voting
-from buckler.assess.latency import added_latency
+from buckler.assess.latency import latencies
 from buckler.assess.parallel import side_by_side
 from buckler.assess.pictures import save_examples
 from buckler.assess.plausibility import Alarm, beyond_known, plausible
@@ -75,7 +75,7 @@ def assess_bundle(project: Project, bundle: Path) -> Json:
             guard, data, x[few], y[few], project.threat, rows=rows[few], workers=workers,
             progress=progress,
         )  # fmt: skip
-    latency = added_latency(project.original(), guard, x)
+    latency = latencies(project.original(), guard, x)
     ours.adaptive.ledger.save(evidence / "ledger.npz")
     found[0].adaptive.ledger.save(evidence / "original.npz")
     save_examples(evidence / "examples.npz", ours.adaptive, x, guard.answer)
@@ -86,7 +86,9 @@ def assess_bundle(project: Project, bundle: Path) -> Json:
     files.write_json(evidence / "ablation.json", {**digest, "parts": [p.to_dict() for p in parts]})
     alarms = _alarms(project, guard, ours, x, y, rows)
     files.write_json(evidence / "alarms.json", {**digest, "alarms": [a.to_dict() for a in alarms]})
-    files.write_json(evidence / "latency.json", {**digest, **asdict(latency)})
+    files.write_json(
+        evidence / "latency.json", {**digest, **{k: asdict(v) for k, v in latency.items()}}
+    )
     value: Json = {**digest, "systems": [row.to_dict() for row in found]}
     files.write_json(evidence / "comparison.json", value)
     mark_done(evidence, inputs)

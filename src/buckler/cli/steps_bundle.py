@@ -1,8 +1,11 @@
 """The steps around a bundle: build it, certify it, rule on it."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from buckler import files
 from buckler.assess import Ledger
@@ -17,7 +20,13 @@ from buckler.defenses import defense
 from buckler.errors import DataError
 from buckler.guard import Calibrated, Costs, Guard, calibrate, cheapest, write_bundle
 from buckler.guard.bundle import MemberSource
-from buckler.harden import choose_weights, transfer_matrix
+from buckler.harden import (
+    Scores,
+    choose_detectors,
+    choose_weights,
+    transfer_matrix,
+    usual_scores,
+)
 from buckler.threats import Goal
 
 Json = dict[str, Any]
@@ -52,13 +61,14 @@ def build_bundle(project: Project) -> Json:
             f"least: taken instead of {config.guard.review_rate:.2%}",
             "yellow",
         )
+    scores, compared = _scores(project, members, best.weights, rate)
     guard = calibrate(
         data,
         members,
         best.weights,
-        views=[defense(name) for name in config.guard.views],
+        views=[defense(name) for name in scores.views],
         path=[defense(name) for name in config.guard.path],
-        detectors=config.guard.detectors,
+        detectors=scores.detectors,
         review_rate=rate,
         by_class=config.guard.by_class,
     )
@@ -75,6 +85,8 @@ def build_bundle(project: Project) -> Json:
         "weights": dict(zip(names, best.weights, strict=True)),
         "tried": [asdict(mixture) for mixture in tried],
         "members": list(names),
+        "detectors": list(scores.detectors),
+        "detectors_tried": [asdict(candidate) for candidate in compared],
         "transfer": transfer_matrix(members, select.x[:_FEW], select.y[:_FEW], project.threat),
         "threshold": asdict(_rule(guard).calibration),
         "sentence": _sentence(_rule(guard)),
@@ -83,6 +95,30 @@ def build_bundle(project: Project) -> Json:
     files.write_json(record / "build.json", value)
     mark_done(record, inputs)
     return value
+
+
+def _scores(
+    project: Project, members: Sequence[nn.Module], weights: Sequence[float], rate: float
+) -> tuple[Scores, list[Scores]]:
+    """The detectors and views of the configuration, or those that let least past under attack;
+    and all that were tried."""
+    section, data = project.config.guard, project.data
+    if section.detectors != "auto":
+        return Scores(section.detectors, section.views), []
+    candidates = usual_scores(data.spec.is_image)
+    with show.bar("choose the detectors") as progress:
+        best, tried = choose_detectors(
+            data,
+            members,
+            weights,
+            candidates,
+            project.threat,
+            path=[defense(name) for name in section.path],
+            review_rate=rate,
+            progress=progress,
+        )
+    show.line(f"detectors: {', '.join(best.detectors)}")
+    return best, tried
 
 
 def _cheapest(project: Project, guard: Guard, cost: CostSection) -> Guard:

@@ -2,7 +2,7 @@
 
 from buckler.harden.certified import Certified, shi_initialise
 from buckler.harden.choose import Mixture, choose_weights, transfer_matrix
-from buckler.harden.choose_detectors import Scores, choose_detectors
+from buckler.harden.choose_detectors import Scores, choose_detectors, usual_scores
 from buckler.harden.estimate import Estimate, estimate, within
 from buckler.harden.loop import Hardened, harden
 from buckler.harden.recipes import RECIPES, Recipe
@@ -23,5 +23,6 @@ __all__ = [
     "harden",
     "shi_initialise",
     "transfer_matrix",
+    "usual_scores",
     "within",
 ]

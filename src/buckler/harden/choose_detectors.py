@@ -13,7 +13,7 @@ from buckler.attacks.suites import Suite
 from buckler.data import Dataset, Split
 from buckler.defenses import defense
 from buckler.guard import Guard, calibrate
-from buckler.protocols import Progress, Threat
+from buckler.protocols import Defense, Progress, Threat
 from buckler.threats import Goal
 
 _SUITE: Suite = (
@@ -32,6 +32,18 @@ class Scores:
     accepted_wrong: float = math.nan
 
 
+def usual_scores(images: bool) -> tuple[Scores, ...]:
+    """What is worth a try: confidence alone, and what has paid beside it or in its place."""
+    views = (Scores(("confidence", "views"), ("median3", "jpeg75")),)
+    return (
+        Scores(("confidence",)),
+        Scores(("margin",)),
+        Scores(("confidence", "energy")),
+        Scores(("confidence", "mahalanobis")),
+        *(views if images else ()),
+    )
+
+
 def choose_detectors(
     data: Dataset,
     members: Sequence[nn.Module],
@@ -39,6 +51,7 @@ def choose_detectors(
     candidates: Sequence[Scores],
     threat: Threat,
     *,
+    path: Sequence[Defense] = (),
     review_rate: float = 0.02,
     rows: int = 500,
     suite: Suite = _SUITE,
@@ -49,6 +62,9 @@ def choose_detectors(
 
     Each is calibrated on one half of the select split, and attacked through its own view on at most
     `rows` of the other: the calibrate split is not looked at.
+
+    Args:
+        path: transforms before the members.
 
     Returns the choice and all of them.
     """
@@ -62,6 +78,7 @@ def choose_detectors(
             members,
             weights,
             views=[defense(name) for name in candidate.views],
+            path=path,
             detectors=candidate.detectors,
             review_rate=rate,
         )

@@ -81,7 +81,7 @@ class Attacked(Standard):
         self, model: nn.Module, x: Tensor, y: Tensor, seed: int, rows: Tensor, warm: float
     ) -> Tensor:
         cut = int(self.clean * len(x))
-        attacked = _climbed(self, model, x[cut:], y[cut:], seed, rows[cut:], warm, cross_entropy)
+        attacked = climbed(self, model, x[cut:], y[cut:], seed, rows[cut:], warm, cross_entropy)
         return torch.cat([x[:cut], attacked]) if cut else attacked
 
 
@@ -100,7 +100,7 @@ class Trades:
     ) -> Tensor:
         with still(model), torch.no_grad():
             clean = model(x).log_softmax(1)
-        return _climbed(self, model, x, clean, seed, rows, warm, _divergence)
+        return climbed(self, model, x, clean, seed, rows, warm, _divergence)
 
     def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, warm: float) -> Tensor:
         clean, moved = model(torch.cat([x, x_adv])).chunk(2)
@@ -148,8 +148,19 @@ def still(model: nn.Module) -> Iterator[None]:
             part.training = training
 
 
-def _climbed(
-    objective: Attacked | Trades,
+class Climber(Protocol):
+    """What PGD needs to know: the threat, and steps of a fraction of its eps."""
+
+    @property
+    def threat(self) -> LpBall: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def step_size(self) -> float: ...
+
+
+def climbed(
+    objective: Climber,
     model: nn.Module,
     x: Tensor,
     y: Tensor,
