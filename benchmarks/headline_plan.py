@@ -67,7 +67,10 @@ def _fashion() -> Plan:
     return Plan(
         eps=(0.1,),
         standard=make("standard", "standard", "wide", 8, 0.1),
-        members=tuple(make("pgd", f"pgd-{seed + 1}", "wide", 20, 0.1, seed) for seed in range(2)),
+        members=(
+            make("pgd", "ramps", "ramps", 20, 0.1, beyond=1.1),
+            make("trades", "ramps-trades", "ramps", 20, 0.1, 1),
+        ),
         article=tuple(make(kind, kind, "wide", 8, 0.1) for kind in ARTICLE[1:]),
         review_rate=0.007,
         l2=1.5,
