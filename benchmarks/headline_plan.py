@@ -54,8 +54,8 @@ def _mnist() -> Plan:
         eps=(0.1, 0.3),
         standard=make("standard", "standard", "wide", 6, 0.1),
         members=(
-            make("pgd", "pgd", "wide", 20, 0.3, beyond=1.17),
             make("pgd", "ramps", "ramps", 20, 0.3, 1, beyond=1.17),
+            make("pgd", "pgd", "wide", 20, 0.3, beyond=1.17),
         ),
         article=tuple(make(kind, kind, "wide", 6, 0.1) for kind in ARTICLE[1:]),
         review_rate=0.007,
