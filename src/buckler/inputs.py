@@ -52,6 +52,10 @@ class InputSpec:
     def is_image(self) -> bool:
         return len(self.shape) == 3 and self.shape[0] in (1, 3)
 
+    def blank(self, n: int = 1) -> Tensor:
+        """(n, *shape) in the middle of the box: inputs that can always be judged."""
+        return torch.full((n, *self.shape), sum(self.box) / 2)
+
     def check(self, x: Tensor) -> Tensor:
         """x (n, *shape) as it came, if every value may be there.
 

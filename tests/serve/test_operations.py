@@ -34,12 +34,10 @@ def test_not_ready_before_the_start_while_draining_and_without_its_thread() -> N
     assert TestClient(app).get(READY).status_code == 503
     with TestClient(app) as client:
         assert client.get(READY).status_code == 200
-        app.state.batcher.drain()
+        app.state.runner.drain()
         found = client.get(READY)
         assert found.status_code == 503
-        assert found.json().pop("error") == (
-            "the gateway is not ready: it is starting, stopping or broken"
-        )
+        assert found.json().pop("error") == ("the gateway is not ready: it is stopping")
         assert found.json()["ready"] is False
     with TestClient(app) as client:
         assert client.get(READY).status_code == 200

@@ -145,15 +145,15 @@ def test_no_such_place_and_no_such_method(client: TestClient) -> None:
 
 def test_more_than_may_wait() -> None:
     held = Held()
-    app = create_app(Scripted(held), settings(max_waiting=1), log=False)  # type: ignore[arg-type]
+    app = create_app(Scripted(held), settings(max_rows=1, queue_rows=1), log=False)  # type: ignore[arg-type]
     with TestClient(app) as client, ThreadPoolExecutor(2) as callers:
         first = callers.submit(client.post, CLASSIFY, json=body(LEFT))
         assert held.entered.wait(30)
         second = callers.submit(client.post, CLASSIFY, json=body(LEFT))
-        wait_for(lambda: app.state.batcher.waiting == 1)
+        wait_for(lambda: app.state.runner.rows_waiting == 1)
         third = client.post(CLASSIFY, json=body(LEFT))
         held.go.set()
-        refused(third, 429, "the gateway is busy with 1 requests: try again in a second")
+        refused(third, 429, "the gateway is busy, 2 rows wait: try again in 1 s")
         assert third.headers["retry-after"] == "1"
         assert [done.result(30).status_code for done in (first, second)] == [200, 200]
 
@@ -200,11 +200,11 @@ def test_before_it_started_and_after_its_thread_died() -> None:
         raise SystemExit
 
     app = create_app(Scripted(dies), settings(), log=False)  # type: ignore[arg-type]
-    refused(TestClient(app).post(CLASSIFY, json=body(LEFT)), 503, "starting, stopping or broken")
+    refused(TestClient(app).post(CLASSIFY, json=body(LEFT)), 503, "it is starting")
     with TestClient(app) as client:
         refused(client.post(CLASSIFY, json=body(LEFT)), 500, "the guard could not judge")
-        wait_for(lambda: not app.state.batcher.alive)
-        refused(client.post(CLASSIFY, json=body(LEFT)), 503, "starting, stopping or broken")
+        wait_for(lambda: app.state.runner.broken)
+        refused(client.post(CLASSIFY, json=body(LEFT)), 503, "the thread that judges died")
 
 
 def test_another_bundle_than_asked_for(guard: Guard) -> None:

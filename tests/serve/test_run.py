@@ -21,7 +21,8 @@ from buckler.inputs import InputSpec
 from buckler.models import TorchClassifier
 from buckler.models.nets import digits_cnn
 from buckler.serve import Background, serve
-from buckler.serve.run import _listen
+from buckler.serve.judged import Judged
+from buckler.serve.listen import listen
 
 from .tiny import BLANK, CLASSIFY, LEFT, RIGHT, SPEC, Held, body, settings, wait_for
 
@@ -83,7 +84,7 @@ def test_many_callers_each_get_their_own(guard: Guard) -> None:
 def test_answers_leave_without_waiting_for_a_full_packet() -> None:
     # asyncio switches Nagle's algorithm off only where the protocol is named; with it, every
     # answer on a kept connection waits 40 ms for an acknowledgement.
-    with _listen(settings()) as listener:
+    with listen(settings(), keys=False) as listener:
         assert listener.proto == socket.IPPROTO_TCP
 
 
@@ -94,13 +95,13 @@ def test_stopping_answers_who_was_there_first(
     gateway = Background(guard, settings(), log=False)
     with ThreadPoolExecutor(2) as callers:
         with gateway as url:
-            batcher = gateway._app.state.batcher
-            monkeypatch.setattr(batcher, "_judge", held)
+            runner = gateway.app.state.runner
+            monkeypatch.setattr(runner, "_judge", lambda x: Judged(held(x)))
             answer = callers.submit(httpx.post, url + CLASSIFY, json=body(LEFT), timeout=30)
             assert held.entered.wait(30)
 
             def let_go_once_not_ready() -> None:
-                wait_for(lambda: not batcher.ready)
+                wait_for(lambda: not runner.ready)
                 held.go.set()
 
             callers.submit(let_go_once_not_ready)

@@ -9,11 +9,11 @@ from buckler.serve import Settings
 
 def test_defaults_answer_this_machine_only() -> None:
     found = Settings.read()
-    assert (found.host, found.port, found.max_rows, found.max_waiting) == (
+    assert (found.host, found.port, found.max_rows, found.queue_rows) == (
         "127.0.0.1",
         8080,
         256,
-        64,
+        4096,
     )
     assert found.max_body_bytes == 4 * 1024 * 1024
     assert found.deadline_s == 10
@@ -48,7 +48,7 @@ def test_a_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
         ("port", 65536),
         ("port", "http"),
         ("max_rows", 0),
-        ("max_waiting", 0),
+        ("queue_rows", 0),
         ("max_body_bytes", 0),
         ("deadline_s", 0),
         ("deadline_s", float("nan")),

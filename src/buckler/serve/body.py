@@ -14,8 +14,7 @@ from torch import Tensor
 
 from buckler.errors import DataError
 from buckler.inputs import InputSpec
-from buckler.serve.batcher import busy
-from buckler.serve.refusal import RefusedError
+from buckler.serve.refusal import RefusedError, busy
 from buckler.serve.rows import rows_from_json
 from buckler.serve.settings import Settings
 
@@ -24,12 +23,12 @@ _KINDS = "an image (image/*), a form of images (multipart/form-data) or rows (ap
 
 
 class Intake:
-    """Reads bodies: so many at once, none too large, none past its deadline."""
+    """Reads bodies: so many bytes at once, none too large, none past its deadline."""
 
     def __init__(self, spec: InputSpec, settings: Settings) -> None:
         self._spec = spec
         self._settings = settings
-        self._open = 0
+        self._reading = 0
         # Decoding is work for a processor: more at once would only take memory.
         self._parsers = asyncio.Semaphore(_PARSERS)
 
@@ -39,9 +38,10 @@ class Intake:
         Raises: DataError for what the guard cannot take; RefusedError 408, 413, 415, 429 or 504.
         """
         kind = _kind(request.headers)
-        if self._open >= self._settings.max_waiting:
-            raise busy(self._open)
-        self._open += 1
+        size = _expected(request.headers, self._settings.max_body_bytes)
+        if self._reading + size > self._settings.max_reading_bytes:
+            raise busy(f"{self._reading} bytes of bodies are being read", 1, "reading")
+        self._reading += size
         try:
             content = await _in_time(request, self._settings.max_body_bytes, until)
             files = [content]
@@ -52,7 +52,7 @@ class Intake:
         except TimeoutError:
             raise _too_slow() from None
         finally:
-            self._open -= 1
+            self._reading -= size
 
     def _parse(self, kind: str, files: Sequence[bytes], until: float) -> Tensor:
         if kind == "application/json":
@@ -81,15 +81,27 @@ async def _in_time(request: Request, limit: int, until: float) -> bytes:
 
 async def read_body(request: Request, limit: int) -> bytes:
     """The whole body. Raises: RefusedError 413 once more than `limit` bytes must come."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
-        raise _too_large(limit)
+    _expected(request.headers, limit)
     content = bytearray()
     async for chunk in request.stream():
         if len(content) + len(chunk) > limit:
             raise _too_large(limit)
         content += chunk
     return bytes(content)
+
+
+def _expected(headers: Headers, limit: int) -> int:
+    """The most bytes that may come. Raises: RefusedError 413 if the caller says more than `limit`.
+
+    More than was said never comes: the server reads the rest as the next request.
+    """
+    declared = headers.get("content-length", "")
+    # No more digits than a limit can have: a long number takes long to read.
+    if not (declared.isascii() and declared.isdecimal()):
+        return limit
+    if len(declared) > 18 or int(declared) > limit:
+        raise _too_large(limit)
+    return int(declared)
 
 
 def _kind(headers: Headers) -> str:
