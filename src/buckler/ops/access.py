@@ -6,6 +6,7 @@ bits nothing can be guessed, so nothing slower is needed.
 
 import hashlib
 import hmac
+import math
 import re
 import secrets
 import string
@@ -59,6 +60,10 @@ class Key:
                 f"rows_per_s and burst of the key {self.id!r} must be > 0. "
                 f"Got {self.rows_per_s:g} and {self.burst:g}"
             )
+
+    @property
+    def limited(self) -> bool:
+        return self.rows_per_s < math.inf
 
     def valid(self, now: float) -> bool:
         """Neither revoked nor expired at `now`, in unix seconds."""

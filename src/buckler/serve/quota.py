@@ -58,17 +58,17 @@ class Quota:
 
     def check(self, key: Key | None) -> None:
         """Before anything is read. Raises: RefusedError 429 if not one row is left."""
-        if key is not None:
+        if key is not None and key.limited:
             self._pass(key, self._bucket(key).wait(1, self._clock()))
 
     def take(self, key: Key | None, rows: int) -> None:
         """Raises: RefusedError 429 if so many rows are not left."""
-        if key is not None:
+        if key is not None and key.limited:
             self._pass(key, self._bucket(key).take(rows, self._clock()))
 
     def give_back(self, key: Key | None, rows: int) -> None:
         """What was taken and not used."""
-        if key is not None:
+        if key is not None and key.limited:
             self._bucket(key).tokens += rows
 
     def failed_key(self, address: str) -> None:
