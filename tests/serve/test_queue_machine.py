@@ -1,4 +1,4 @@
-"""The queue under any order of events: exactly one answer each, in order, never more than allowed."""
+"""The queue under any order of events: one answer each, in order, never more than allowed."""
 
 from concurrent.futures import Future
 
@@ -147,4 +147,6 @@ def _right(answer: Future[Judged], entry: Entry[Judged]) -> None:
 
 
 TestQueue = QueueMachine.TestCase
-TestQueue.settings = settings(max_examples=150, stateful_step_count=40, deadline=None, derandomize=True)
+TestQueue.settings = settings(
+    max_examples=150, stateful_step_count=40, deadline=None, derandomize=True
+)

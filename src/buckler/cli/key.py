@@ -46,7 +46,9 @@ def new(
         expires,
     )
     add_key(file, kept)
-    show.err.print(f"the key {id!r} may {', '.join(sorted(roles))}; its digest is in {file}", markup=False)
+    show.err.print(
+        f"the key {id!r} may {', '.join(sorted(roles))}; its digest is in {file}", markup=False
+    )
     sys.stdout.write(made + "\n")
 
 

@@ -152,7 +152,7 @@ class Background:
         self._thread.join(2 * _finish_s(self._settings))
 
     def _load(self) -> Guard:
-        if isinstance(self._source, Guard):
+        if not isinstance(self._source, Path):
             return self._source
         return load_bundle(
             self._source,
