@@ -21,18 +21,26 @@ from .tiny import LEFT, Scripted, accept, body, settings
 CONTENT = orjson.dumps(body(LEFT))
 
 
+def say(url: str) -> None:
+    sys.stdout.write(url + "\n")
+    sys.stdout.flush()
+
+
 def main(given: dict[str, Any]) -> None:
-    from buckler.serve import Background
+    from buckler.serve import Background, serve
     from buckler.serve.run import signals
+
+    chosen = settings(**given.get("settings", {}))
+    if "bundle" in given:
+        serve(Path(given["bundle"]), chosen, say)
+        return
 
     def judge(x: Any) -> Any:
         time.sleep(given.get("batch_s", 0.0))
         return accept(x)
 
-    chosen = settings(**given.get("settings", {}))
     with signals() as caught, Background(Scripted(judge), chosen) as url:  # type: ignore[arg-type]
-        sys.stdout.write(url + "\n")
-        sys.stdout.flush()
+        say(url)
         while not caught:
             time.sleep(0.01)
 

@@ -21,7 +21,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 
 _LETTERS = string.digits + string.ascii_letters
 _SECRET = 43  # 62 ** 43 > 2 ** 256
-_FORM = re.compile(r"bk_[0-9A-Za-z]{8}_[0-9A-Za-z]{43}")
+_FORM = re.compile(r"bk_[0-9A-Za-z]{8}_[0-9A-Za-z_-]{43}")
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def prefix_of(key: str) -> str:
 def digest_of(key: str) -> str:
     """Raises: UsageError if it is no key, without repeating it."""
     if not _FORM.fullmatch(key):
-        raise UsageError("a key must be bk_, 8 letters or digits, _ and 43 letters or digits")
+        raise UsageError("a key must be bk_, 8 letters or digits, _ and 43 letters, digits, _ or -")
     return hashlib.sha256(key.encode()).hexdigest()
 
 

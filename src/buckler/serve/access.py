@@ -77,6 +77,7 @@ class Gate:
             state = scope["state"]
             state["caller"] = caller
             state["trace"].key_id = caller.id
+            state["trace"].roles = caller.roles
             if role not in caller.roles:
                 raise RefusedError(403, f"this needs the role {role}, which this caller has not")
         await self.app(scope, receive, send)

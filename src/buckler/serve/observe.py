@@ -24,6 +24,7 @@ class Trace:
     code: int = 500
     refusal: str = ""
     key_id: str = ""
+    roles: frozenset[str] = frozenset()
     verdicts: Sequence[Verdict] = ()
     failure: BaseException | None = field(default=None, repr=False)
 

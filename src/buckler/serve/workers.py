@@ -1,5 +1,6 @@
 """Several processes on one socket, and a parent that starts the dead ones anew."""
 
+import math
 import multiprocessing
 import sys
 import time
@@ -11,17 +12,19 @@ from typing import Any
 
 from buckler.errors import BucklerError
 
-_DEATHS = 5
-_WITHIN_S = 60.0
+_CRASHES = 5
+_LONG_S = 60.0
 _LAST_S = 60.0
+_READY = "ready"
 
 Work = tuple[Callable[..., None], tuple[Any, ...]]
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Worker:
     process: BaseProcess
-    told: Connection  # "ready", or the sentence that ended it
+    told: Connection  # READY, or the sentence that ended it; and when
+    ready_at: float = math.inf
 
 
 def supervise(work: Work, count: int, on_ready: Callable[[], object], stop: list[int]) -> None:
@@ -33,7 +36,7 @@ def supervise(work: Work, count: int, on_ready: Callable[[], object], stop: list
         work: a function and its first arguments; it is also given on_ready and wanted.
         on_ready: called once all are.
 
-    Raises: BucklerError if one cannot start, or they die more than 5 times in a minute.
+    Raises: BucklerError if one cannot start, or 6 in a row die within a minute of their start.
     """
     workers = [_start(work) for _ in range(count)]
     try:
@@ -41,19 +44,19 @@ def supervise(work: Work, count: int, on_ready: Callable[[], object], stop: list
             _until_ready(worker, stop)
         if not stop:
             on_ready()
-        deaths: list[float] = []
+        crashes = 0
         while not stop:
             wait([worker.process.sentinel for worker in workers], timeout=0.1)
             for index, worker in enumerate(workers):
                 if worker.process.is_alive() or stop:
                     continue
-                deaths = [at for at in deaths if at > time.monotonic() - _WITHIN_S]
-                deaths.append(time.monotonic())
-                why = _last_words(worker)
-                if len(deaths) > _DEATHS:
+                why, lived = _last_words(worker)
+                # However long a start takes: who dies soon after it dies of something that lasts.
+                crashes = crashes + 1 if lived < _LONG_S else 0
+                if crashes > _CRASHES:
                     raise BucklerError(
-                        f"the workers died {len(deaths)} times within {_WITHIN_S:g} s, the last "
-                        f"one since {why}: what they wrote to stderr says more"
+                        f"the workers died {crashes} times, each within {_LONG_S:g} s of its "
+                        f"start, the last one since {why}: what they wrote to stderr says more"
                     )
                 workers[index] = _start(work)
     finally:
@@ -78,27 +81,40 @@ def _run(function: Callable[..., None], given: tuple[Any, ...], tell: Connection
     parent = multiprocessing.parent_process()
     assert parent is not None
     try:
-        function(*given, lambda _: tell.send("ready"), parent.is_alive)
+        function(*given, lambda _: tell.send((_READY, time.monotonic())), parent.is_alive)
     except BucklerError as error:
         if parent.is_alive():
-            tell.send(str(error))
+            tell.send((str(error), time.monotonic()))
         sys.exit(error.exit_code)
 
 
 def _until_ready(worker: _Worker, stop: list[int]) -> None:
     while not stop:
         if worker.told.poll(0.1):
-            if (said := _last_words(worker)) != "ready":
+            try:
+                said, worker.ready_at = worker.told.recv()
+            except EOFError:
+                said = _exit(worker)
+            if said != _READY:
                 raise BucklerError(f"a worker did not start: {said}")
             return
 
 
-def _last_words(worker: _Worker) -> str:
-    """What a worker said last."""
-    said = ""
+def _last_words(worker: _Worker) -> tuple[str, float]:
+    """Why a worker died, and the seconds it had been ready: < 0 if it never was."""
+    why = _exit(worker)
     try:
         while worker.told.poll(0):
-            said = worker.told.recv()
+            said, at = worker.told.recv()
+            if said == _READY:
+                worker.ready_at = at
+            else:
+                why = said
     except EOFError:
-        worker.process.join(1)
-    return said or f"it ended with exit code {worker.process.exitcode}"
+        pass
+    return why, time.monotonic() - worker.ready_at
+
+
+def _exit(worker: _Worker) -> str:
+    worker.process.join(1)
+    return f"it ended with exit code {worker.process.exitcode}"
