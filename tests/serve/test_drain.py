@@ -52,7 +52,7 @@ async def load(process: subprocess.Popen[str], host: str, port: int) -> Counter[
     return found
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.5])
+@pytest.mark.parametrize("delay", [0.0, pytest.param(0.5, marks=pytest.mark.slow)])
 def test_nobody_is_lost(tmp_path: Path, delay: float) -> None:
     given = {"batch_s": 0.005, "settings": {"drain_delay_s": delay}}
     with gateway(tmp_path / "log", **given) as (process, host, port):

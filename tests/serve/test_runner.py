@@ -1,8 +1,10 @@
 """Runner: bounded, first come first served, and no caller pays for another's mistake."""
 
 import asyncio
+import random
 import threading
 import time
+from collections import Counter
 from concurrent.futures import Future
 
 import pytest
@@ -323,3 +325,63 @@ def test_draining_is_not_ready_and_answers_still() -> None:
     assert mine.not_ready == "stopping"
     assert sure(mine.submit(lit(0.2))) == [0.2]
     mine.stop()
+
+
+def test_whatever_happens_each_is_answered_once_and_rightly() -> None:
+    """Threads that submit and give up, before a judge that fails, dawdles and hangs, by seed."""
+    draw, lock = random.Random(0), threading.Lock()
+    let_go = threading.Event()
+
+    def moody(x: Tensor) -> object:
+        with lock:
+            mood = draw.random()
+        if mood < 0.05 and len(x) > 1:
+            raise RuntimeError("a bad day")
+        if 0.05 <= mood < 0.06:
+            let_go.wait(30)
+        time.sleep(0.002 * mood)
+        return accept(x)
+
+    mine = runner(moody, batch_rows=8, queue_rows=64, hung_after_s=0.1, abandonments=10**6)
+    asked: list[tuple[Tensor, Future[Judged]]] = []
+    calls: list[int] = []
+
+    def caller(number: int) -> None:
+        own = random.Random(number)
+        for turn in range(60):
+            x = torch.rand(own.randint(1, 20), 1, generator=torch.Generator().manual_seed(turn))
+            try:
+                answer = mine.submit(x, time.monotonic() + own.choice([0.002, 0.05, 60.0]))
+            except RefusedError as error:
+                assert error.status in (429, 503)  # noqa: PT017
+                time.sleep(0.002)
+                continue
+            asked.append((x, answer))
+            answer.add_done_callback(lambda done: calls.append(id(done)))
+            if own.random() < 0.3:
+                answer.cancel()
+            time.sleep(0.001 * own.random())
+
+    threads = [threading.Thread(target=caller, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    wait_for(lambda: all(answer.done() for _, answer in asked))
+    let_go.set()
+    kinds = Counter(_kind(x, answer) for x, answer in asked)
+    assert sorted(calls) == sorted(id(answer) for _, answer in asked)
+    assert (mine.rows_waiting, mine.bytes_waiting) == (0, 0)
+    assert set(kinds) <= {"right", "cancelled", 500, 503, 504}, kinds
+    assert kinds["right"] > 20, kinds
+    mine.stop()
+
+
+def _kind(x: Tensor, answer: Future[Judged]) -> str | int:
+    if answer.cancelled():
+        return "cancelled"
+    error = answer.exception()
+    if error is None:
+        return "right" if answer.result().verdicts == accept(x) else "wrong"
+    assert isinstance(error, RefusedError)
+    return error.status

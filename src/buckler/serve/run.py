@@ -64,13 +64,17 @@ def serve_one(
 ) -> None:
     """`serve` in this process, on a listener that others may share, as long as it is `wanted`."""
     gateway = Background(bundle, settings, log=log, listener=listener)
-    with signals() as caught, gateway as url:
-        if on_ready is not None:
-            on_ready(url)
-        while not caught and gateway.running and not gateway.broken and wanted():
-            time.sleep(0.05)
-        asked = bool(caught) or not wanted()
-    # A second signal is not listened to before the drain is over: it has its own deadline.
+    # A second SIGTERM changes nothing (a supervisor may send one to the group and one to each);
+    # a second Ctrl-C ends the process at once.
+    with signals(signal.SIGTERM) as told, gateway as url:
+        with signals(signal.SIGINT) as interrupted:
+            if on_ready is not None:
+                on_ready(url)
+            while gateway.running and not gateway.broken:
+                if told or interrupted or not wanted():
+                    break
+                time.sleep(0.05)
+        asked = bool(told or interrupted or not wanted())
     if not asked:
         why = "the guard hung or died too often" if gateway.broken else "it stopped by itself"
         raise BucklerError(f"the gateway ended, {why}: what it wrote to stderr says more")
@@ -163,12 +167,15 @@ class Background:
 
 
 @contextmanager
-def signals() -> Iterator[list[int]]:
-    """The signals to stop that came; a list, since a handler must not wait for a lock."""
+def signals(*numbers: signal.Signals) -> Iterator[list[int]]:
+    """Those of `numbers` that came (SIGTERM and SIGINT if none is named).
+
+    A list, since a handler must not wait for a lock.
+    """
     caught: list[int] = []
     before = {
         number: signal.signal(number, lambda number, _: caught.append(number))
-        for number in (signal.SIGTERM, signal.SIGINT)
+        for number in numbers or (signal.SIGTERM, signal.SIGINT)
     }
     try:
         yield caught

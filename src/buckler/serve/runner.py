@@ -19,6 +19,7 @@ from torch import Tensor
 from buckler.serve.queue import Batch, Entry, Queue, R
 from buckler.serve.refusal import RefusedError, busy, could_not_judge, late, not_now
 
+_SURE = 0.7  # of the time left: what a prediction may fill, for it may be wrong
 _MEMORY = 0.8  # of the service rate's past, at each batch
 
 
@@ -144,7 +145,8 @@ class Runner(Generic[R]):
             raise not_now(why or "starting")
         queue, now = self._queue, time.monotonic()
         ahead = queue.rows + (0 if self._hand is None else len(self._hand))
-        soon = not ahead or self._rate is None or (ahead + rows) / self._rate < until - now
+        left = _SURE * (until - now)
+        soon = not ahead or self._rate is None or (ahead + rows) / self._rate < left
         if not (queue.fits(rows, nbytes) and soon):
             waits = 1.0 if self._rate is None else ahead / self._rate
             raise busy(f"{ahead} rows wait", waits)
