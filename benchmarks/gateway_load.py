@@ -19,6 +19,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 
+_IDLE_S = 4.0  # the gateway ends a connection that was idle for 5
+
+
 @dataclass(frozen=True)
 class Answer:
     """What came back: the status and the headers, in small letters."""
@@ -53,6 +56,7 @@ class Link:
         self._reader = reader
         self._writer = writer
         self.open = True
+        self.last = asyncio.get_running_loop().time()
 
     @classmethod
     async def to(cls, host: str, port: int) -> "Link":
@@ -71,6 +75,7 @@ class Link:
         except asyncio.IncompleteReadError as error:
             raise ConnectionResetError("the connection ended without an answer") from error
         self.open = headers.get("connection", "").lower() != "close"
+        self.last = asyncio.get_running_loop().time()
         return Answer(int(first.split()[1]), headers, body)
 
     def close(self) -> None:
@@ -89,7 +94,7 @@ class Load:
         now = asyncio.get_running_loop().time
         started = now()
         try:
-            link = self.idle.pop() if self.idle else await Link.to(self.host, self.port)
+            link = self._free(started) or await Link.to(self.host, self.port)
         except OSError:
             return Sent(due, started, now(), 0, "connect")
         try:
@@ -102,6 +107,14 @@ class Load:
         else:
             link.close()
         return Sent(due, started, now(), answer.status)
+
+    def _free(self, now: float) -> Link | None:
+        while self.idle:
+            link = self.idle.pop()
+            if now - link.last < _IDLE_S:
+                return link
+            link.close()
+        return None
 
     async def offer(self, request: bytes, rate: float, seconds: float) -> list[Sent]:
         """`rate` requests a second, evenly, for so long; then wait for the last answer."""
