@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-
 _IDLE_S = 4.0  # the gateway ends a connection that was idle for 5
 
 

@@ -135,6 +135,37 @@ def test_without_keys_this_machine_may_all_but_admin(guard: Guard) -> None:
             assert far.request(method, filled(path)).status_code == expected
 
 
+@pytest.mark.parametrize(
+    ("headers", "allowed"),
+    [
+        ({}, True),
+        ({"host": "127.0.0.1:8080"}, True),
+        ({"host": "[::1]:8080", "origin": "http://[::1]:8080"}, True),
+        ({"host": "localhost:8080", "origin": "http://localhost:8080"}, True),
+        ({"host": "gateway"}, True),
+        ({"host": "localhost:8080", "origin": "http://evil.example"}, False),
+        ({"host": "localhost:8080", "origin": "http://localhost:3000"}, False),
+        ({"host": "localhost:8080", "origin": "null"}, False),
+        ({"host": "evil.example:8080", "origin": "http://evil.example:8080"}, False),
+        ({"host": "evil.example"}, False),
+        ({"host": "[::1"}, False),
+    ],
+)
+def test_without_keys_no_page_of_another_site_may_call(
+    guard: Guard, headers: dict[str, str], allowed: bool
+) -> None:
+    with TestClient(create_app(guard, settings(), log=False)) as client:
+        found = client.post(CLASSIFY, json=body(LEFT), headers=headers)
+        assert (found.status_code == 200) == allowed, found.text
+        if not allowed:
+            assert found.status_code in (400, 403)
+
+
+def test_with_keys_the_key_decides(locked: TestClient) -> None:
+    headers = {"host": "buckler.example", "origin": "http://else", "x-api-key": MADE["infer"]}
+    assert locked.post(CLASSIFY, json=body(LEFT), headers=headers).status_code == 200
+
+
 def test_a_route_outside_the_table_stops_the_start(
     guard: Guard, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ import ipaddress
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from starlette.datastructures import Headers
@@ -53,6 +54,11 @@ class Access:
         if self.keys is None:
             if _is_far(address):
                 raise _who("this gateway has no keys, so it answers its own machine only")
+            if _from_a_page(Headers(scope=scope)):
+                raise RefusedError(
+                    403,
+                    "without keys no page of another site may call: use http://127.0.0.1, or keys",
+                )
             return LOCAL
         given = _given(Headers(scope=scope))
         key = find_key(self.keys, given, time.time())
@@ -127,6 +133,28 @@ def _who(sentence: str) -> RefusedError:
         f"{sentence}: send one as Authorization: Bearer KEY or X-API-Key: KEY",
         headers={"www-authenticate": 'Bearer realm="buckler"'},
     )
+
+
+def _from_a_page(headers: Headers) -> bool:
+    """Whether a browser on this machine may have been sent here by someone else's page: from
+    another origin, or by a name that its owner lets point to this machine (DNS rebinding)."""
+    try:
+        host = urlsplit(f"//{headers.get('host', '')}")
+        origin = urlsplit(headers.get("origin", f"//{host.netloc}"))
+        name = host.hostname or ""
+    except ValueError:
+        return True
+    # A name without a dot belongs to this network.
+    named = "." in name and not name.endswith(".localhost") and not _is_address(name)
+    return origin.netloc != host.netloc or named
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_far(address: str) -> bool:

@@ -204,7 +204,7 @@ class Runner(Generic[R]):
         with self._changed:
             while generation == self._generation:
                 self._expire()
-                if len(self._queue) and not self._probe:
+                if len(self._queue) and (self._closed or not self._probe):
                     return self._in_hand(self._queue.take(self._limits.batch_rows))
                 if self._closed:
                     return None
