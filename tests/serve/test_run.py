@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,15 +13,29 @@ import httpx
 import pytest
 import torch
 
-from buckler.errors import BundleError, PolicyError, UsageError
+from buckler.errors import BucklerError, BundleError, PolicyError, UsageError
 from buckler.guard import Guard
 from buckler.ops.access import Key, Keys, digest_of, new_key
 from buckler.serve import Background, serve
 from buckler.serve.judged import Judged
 from buckler.serve.listen import listen
+from buckler.serve.run import _timed
+from buckler.verdict import Verdict
 
 from .bundles import untrained
-from .tiny import BLANK, CLASSIFY, LEFT, RIGHT, SPEC, Held, Scripted, body, settings, wait_for
+from .tiny import (
+    BLANK,
+    CLASSIFY,
+    LEFT,
+    RIGHT,
+    SPEC,
+    Held,
+    Scripted,
+    accept,
+    body,
+    settings,
+    wait_for,
+)
 
 READY = "/v2/health/ready"
 
@@ -145,6 +160,31 @@ def test_a_hanging_guard_is_told_within_2_s_and_ends_the_process_at_last(guard: 
         assert httpx.post(url + CLASSIFY, json=body(LEFT)).status_code == 503
         assert gateway.broken
         held.go.set()
+
+
+def test_a_guard_that_hangs_too_often_ends_the_process_with_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    go, calls = threading.Event(), []
+
+    def hangs(x: torch.Tensor) -> list[Verdict]:
+        calls.append(len(x))
+        if len(calls) > 2:  # the warm-up is two
+            go.wait(30)
+        return accept(x)
+
+    monkeypatch.setattr("buckler.serve.run.load_bundle", lambda *_, **__: Scripted(hangs))
+    limits = settings(hung_after_s=0.1, abandonments=1, heartbeat_s=0.02)
+    with pytest.raises(BucklerError, match=r"^the gateway ended, the guard hung or died too "):
+        serve(Path("none"), limits, log=False)
+    assert calls == [1, 256, 1, 1], "one beat, and one of the thread that took over"
+    go.set()
+
+
+def test_what_is_hung_is_measured_where_nobody_said() -> None:
+    assert _timed(settings(), 0.001).hung_after_s == 1.5
+    assert _timed(settings(), 2.0).hung_after_s == 40.0
+    assert _timed(settings(hung_after_s=3), 2.0).hung_after_s == 3
 
 
 def test_localhost_is_this_machine(guard: Guard) -> None:
