@@ -5,14 +5,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.testclient import TestClient
 
 from buckler.errors import UsageError
 from buckler.guard import Guard
 from buckler.ops.access import ROLES, Key, Keys, Role, digest_of, new_key, prefix_of
 from buckler.serve import create_app
-from buckler.serve.access import OPEN, ROUTES
+from buckler.serve.access import LOCAL, OPEN, ROUTES, Access, gate
+from buckler.serve.quota import Quota
 
 from .tiny import CLASSIFY, LEFT, body, settings
 
@@ -183,14 +184,15 @@ def test_a_route_added_later_stops_the_start(app: FastAPI) -> None:
         pass
 
 
-def test_a_mount_cannot_be_guarded(guard: Guard, app: FastAPI) -> None:
-    from buckler.serve.access import LOCAL, Access, gate
-    from buckler.serve.quota import Quota
-
-    other = FastAPI(openapi_url=None)
-    other.mount("/inside", app)
-    with pytest.raises(UsageError, match="has no entry in the table"):
-        gate(other, Access(None, Quota()))
+def test_what_cannot_be_looked_up_cannot_be_guarded(app: FastAPI) -> None:
+    mounting, including = FastAPI(openapi_url=None), FastAPI(openapi_url=None)
+    mounting.mount("/inside", app)
+    router = APIRouter()
+    router.add_api_route("/metrics", lambda: "inside", methods=["GET"])
+    including.include_router(router)
+    for other in (mounting, including):
+        with pytest.raises(UsageError, match=r"^the route \S+ has no entry in the table"):
+            gate(other, Access(None, Quota()))
     assert "admin" not in LOCAL.roles
 
 

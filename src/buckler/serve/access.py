@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from starlette.datastructures import Headers
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from buckler.errors import UsageError
@@ -97,7 +97,7 @@ def gate(app: FastAPI, access: Access, routes: Mapping[str, Role | str] = ROUTES
     for route in app.router.routes:
         # What cannot be looked up cannot be guarded: a mount, a router within the router.
         if not isinstance(route, Route) or not route.methods:
-            raise UsageError(f"the route {route!r} has no entry in the table of routes and roles")
+            raise UsageError(f"{_named(route)} has no entry in the table of routes and roles")
         missing = [m for m in sorted(route.methods) if f"{m} {route.path}" not in routes]
         if missing:
             raise UsageError(
@@ -111,7 +111,11 @@ def check_gates(app: FastAPI) -> None:
     """Raises: UsageError if a route was added behind the gates' back."""
     for route in app.router.routes:
         if not isinstance(getattr(route, "app", None), Gate):
-            raise UsageError(f"the route {route!r} was added after the gates were put up")
+            raise UsageError(f"{_named(route)} was added after the gates were put up")
+
+
+def _named(route: BaseRoute) -> str:
+    return f"the route {getattr(route, 'path', type(route).__name__)}"
 
 
 def _given(headers: Headers) -> str:
