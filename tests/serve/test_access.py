@@ -192,7 +192,7 @@ def test_what_cannot_be_looked_up_cannot_be_guarded(app: FastAPI) -> None:
     including.include_router(router)
     for other in (mounting, including):
         with pytest.raises(UsageError, match=r"^the route \S+ has no entry in the table"):
-            gate(other, Access(None, Quota()))
+            gate(other, Access(None, Quota(), lambda _: None))
     assert "admin" not in LOCAL.roles
 
 

@@ -2,7 +2,7 @@
 
 import ipaddress
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -43,10 +43,15 @@ LOCAL = Caller("local", frozenset(ROLES) - {"admin"})
 
 @dataclass(frozen=True)
 class Access:
-    """Who a caller is, by key; without any keys, all of this machine but nobody is an admin."""
+    """Who a caller is, by key; without any keys, all of this machine but nobody is an admin.
+
+    Args:
+        admit: asked before an input is read; raises RefusedError if none can be taken now.
+    """
 
     keys: KeyRing | None
     quota: Quota
+    admit: Callable[[Caller], None]
 
     def caller(self, scope: Scope) -> Caller:
         """Raises: RefusedError 401 for no key or a bad one, 429 for too many bad ones."""
@@ -86,6 +91,8 @@ class Gate:
             state["trace"].roles = caller.roles
             if role not in caller.roles:
                 raise RefusedError(403, f"this needs the role {role}, which this caller has not")
+            if role == "infer" and scope["method"] == "POST":
+                self.access.admit(caller)
         await self.app(scope, receive, send)
 
 

@@ -76,7 +76,8 @@ def create_app(
         https=settings.https,
     )
     answer_errors(app)
-    _add_classify(app, guard, Desk(runner, quota), settings)
+    desk = Desk(runner, quota, settings.deadline_s)
+    _add_classify(app, guard, desk, settings)
     _add_health(app, runner)
 
     @app.get(METRICS, summary="Counts for Prometheus", response_class=PlainTextResponse)
@@ -85,7 +86,7 @@ def create_app(
         page = await asyncio.to_thread(metrics.page)
         return Response(page, media_type=CONTENT_TYPE_LATEST)
 
-    gate(app, Access(keys, quota))
+    gate(app, Access(keys, quota, desk.check))
     return app
 
 
@@ -124,11 +125,9 @@ def _add_classify(app: FastAPI, guard: Guard, desk: Desk, settings: Settings) ->
     )
     async def classify(request: Request) -> Response:
         until = asyncio.get_running_loop().time() + settings.deadline_s
-        caller = request.state.caller
-        desk.check(caller, until)
         x = await intake.rows(request, until)
         trace = request.state.trace
-        trace.verdicts = (await desk.answer(caller, x, until)).verdicts
+        trace.verdicts = (await desk.answer(request.state.caller, x, until)).verdicts
         answer = {
             "verdicts": [verdict.to_dict() for verdict in trace.verdicts],
             "bundle": guard.digest,

@@ -1,5 +1,6 @@
 """Where rows are handed in: within the caller's quota, if the runner can take them."""
 
+import time
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -13,17 +14,22 @@ from buckler.serve.runner import Runner
 
 @dataclass(frozen=True)
 class Desk:
-    """The runner and who may ask it how much."""
+    """The runner and who may ask it how much.
+
+    Args:
+        deadline_s: seconds a request may take.
+    """
 
     runner: Runner[Judged]
     quota: Quota
+    deadline_s: float
 
-    def check(self, caller: Caller, until: float) -> None:
+    def check(self, caller: Caller) -> None:
         """Before a body is read: refuse now what would be refused then.
 
         Raises: RefusedError 429 or 503.
         """
-        self.runner.check(1, 0, until)
+        self.runner.check(1, 0, time.monotonic() + self.deadline_s)
         self.quota.check(caller.key)
 
     async def answer(self, caller: Caller, x: Tensor, until: float) -> Judged:
