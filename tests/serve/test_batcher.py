@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from buckler.serve.batcher import Batcher
+from buckler.serve.judged import Judged
 from buckler.serve.refusal import RefusedError
-from buckler.verdict import Verdict
 
 from .tiny import DIES, Held, accept, wait_for
 
@@ -19,8 +19,8 @@ def lit(*values: float) -> Tensor:
     return torch.tensor(values)[:, None]
 
 
-def sure(answer: Future[list[Verdict]]) -> list[float]:
-    return [round(verdict.confidence, 4) for verdict in answer.result(30)]
+def sure(answer: Future[Judged]) -> list[float]:
+    return [round(verdict.confidence, 4) for verdict in answer.result(30).verdicts]
 
 
 def test_what_waits_is_judged_in_one_go_and_each_gets_its_own() -> None:
@@ -72,7 +72,7 @@ def test_a_late_answer_is_a_refusal() -> None:
 
 
 def test_a_judge_that_fails_fails_its_batch_only() -> None:
-    def moody(x: Tensor) -> list[Verdict]:
+    def moody(x: Tensor) -> Judged:
         if float(x.max()) > 0.5:
             raise RuntimeError("too bright")
         return accept(x)
@@ -91,7 +91,7 @@ def test_a_judge_that_fails_fails_its_batch_only() -> None:
 @pytest.mark.parametrize(
     ("judge", "why"),
     [
-        (lambda x: accept(x)[1:], "0 verdicts for 1 rows"),
+        (lambda x: accept(x[1:]), "0 verdicts for 1 rows"),
         (lambda x: accept(x * float("nan")), "no number"),
     ],
 )
@@ -106,7 +106,7 @@ def test_a_guard_that_loses_rows_or_numbers_is_not_believed(judge: object, why: 
 
 
 def test_stopping_drains_the_queue() -> None:
-    def slow(x: Tensor) -> list[Verdict]:
+    def slow(x: Tensor) -> Judged:
         time.sleep(0.01)
         return accept(x)
 
@@ -150,7 +150,7 @@ def test_draining_is_not_ready_and_answers_still() -> None:
 def test_a_thread_that_dies_refuses_all_who_wait() -> None:
     held = Held()
 
-    def dying(x: Tensor) -> list[Verdict]:
+    def dying(x: Tensor) -> Judged:
         held(x)
         raise SystemExit
 

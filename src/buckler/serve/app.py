@@ -8,19 +8,25 @@ from importlib.metadata import version
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.middleware.gzip import GZipMiddleware
 
 from buckler.errors import PolicyError
 from buckler.guard import Guard
-from buckler.serve import contract
+from buckler.serve import contract, v2_contract
 from buckler.serve.batcher import Batcher
 from buckler.serve.body import Intake
+from buckler.serve.docs import DOCS, STYLE, add_docs
 from buckler.serve.frame import Frame
+from buckler.serve.judged import judging
 from buckler.serve.observe import Metrics, stderr_log
+from buckler.serve.outputs import shown, verdicts
 from buckler.serve.refusal import answer_errors, reply
 from buckler.serve.settings import Settings
+from buckler.serve.v2 import V2, add_v2, paths
 
 CLASSIFY, LIVE, READY = "/v1/classify", "/v2/health/live", "/v2/health/ready"
 METRICS, OPENAPI = "/metrics", "/openapi.json"
+_ZIPPED = 1024  # bytes from which an answer is compressed for those who take it so
 _NOT_READY = "the gateway is not ready: it is starting, stopping or broken"
 
 
@@ -42,7 +48,7 @@ def create_app(guard: Guard, settings: Settings, *, log: bool = True) -> FastAPI
         raise PolicyError(
             f"the guard's digest must be {settings.digest}. Got {guard.digest or 'none'}: refused"
         )
-    batcher = Batcher(guard.judge, settings.max_rows, settings.max_waiting)
+    batcher = Batcher(judging(guard), settings.max_rows, settings.max_waiting)
     metrics = Metrics(batcher.rows_waiting)
     app = FastAPI(
         title="Buckler",
@@ -54,26 +60,36 @@ def create_app(guard: Guard, settings: Settings, *, log: bool = True) -> FastAPI
         lifespan=_lifespan(batcher),
     )
     app.state.batcher = batcher
+    named = (CLASSIFY, LIVE, READY, METRICS, OPENAPI, DOCS, STYLE, *paths(settings, guard.digest))
+    app.add_middleware(GZipMiddleware, minimum_size=_ZIPPED, compresslevel=4)
     app.add_middleware(
         Frame,
         metrics=metrics,
-        routes=frozenset((CLASSIFY, LIVE, READY, METRICS, OPENAPI)),
+        routes=frozenset(named),
         log=stderr_log() if log else None,
     )
     answer_errors(app)
-    _add_classify(app, guard, batcher, settings)
+    intake = Intake(guard.spec, settings)
+    _add_classify(app, guard, batcher, intake, settings)
+    add_v2(app, V2(guard, batcher, intake, settings))
     _add_health(app, batcher)
+    add_docs(app)
 
-    @app.get(METRICS, summary="Counts for Prometheus", response_class=PlainTextResponse)
+    @app.get(
+        METRICS,
+        summary="Counts for Prometheus",
+        response_class=PlainTextResponse,
+        responses=contract.refusals(500),
+    )
     async def numbers() -> Response:
         return Response(metrics.page(), media_type=CONTENT_TYPE_LATEST)
 
     return app
 
 
-def _add_classify(app: FastAPI, guard: Guard, batcher: Batcher, settings: Settings) -> None:
-    intake = Intake(guard.spec, settings)
-
+def _add_classify(
+    app: FastAPI, guard: Guard, batcher: Batcher, intake: Intake, settings: Settings
+) -> None:
     @app.post(
         CLASSIFY,
         summary="A verdict for each input",
@@ -84,9 +100,10 @@ def _add_classify(app: FastAPI, guard: Guard, batcher: Batcher, settings: Settin
         until = asyncio.get_running_loop().time() + settings.deadline_s
         x = await intake.rows(request, until)
         trace = request.state.trace
-        trace.verdicts = await batcher.answer(x, until)
+        judged = await batcher.answer(x, until)
+        trace.verdicts = judged.verdicts
         answer = {
-            "verdicts": [verdict.to_dict() for verdict in trace.verdicts],
+            "verdicts": verdicts(judged, shown(settings.expose, trace.roles)),
             "bundle": guard.digest,
             "request_id": trace.request_id,
         }
@@ -94,11 +111,11 @@ def _add_classify(app: FastAPI, guard: Guard, batcher: Batcher, settings: Settin
 
 
 def _add_health(app: FastAPI, batcher: Batcher) -> None:
-    @app.get(LIVE, summary="The process answers")
+    @app.get(LIVE, summary="The process answers", responses=v2_contract.live())
     async def live() -> Response:
         return reply(200, {"live": True})
 
-    @app.get(READY, summary="Requests may be sent", responses=contract.refusals(503))
+    @app.get(READY, summary="Requests may be sent", responses=v2_contract.ready())
     async def ready() -> Response:
         if batcher.ready:
             return reply(200, {"live": True, "ready": True})

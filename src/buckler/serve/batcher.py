@@ -4,7 +4,6 @@ It never waits for more to come: that would cost each caller the wait, and gains
 """
 
 import asyncio
-import math
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -14,28 +13,26 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from buckler.serve.judged import Judged, checked
 from buckler.serve.refusal import RefusedError
-from buckler.verdict import Verdict
 
 
 @dataclass(frozen=True, eq=False)
 class _Waiting:
     x: Tensor
-    answer: Future[list[Verdict]]
+    answer: Future[Judged]
 
 
 class Batcher:
     """A bounded queue of requests before one thread that judges.
 
     Args:
-        judge: x (n, ...) → one verdict a row, the same for a row whoever shares the batch.
+        judge: x (n, ...) → the answers a row, the same for a row whoever shares the batch.
         max_rows: rows a batch; a request has no more.
         max_waiting: requests in the queue; one more is refused.
     """
 
-    def __init__(
-        self, judge: Callable[[Tensor], list[Verdict]], max_rows: int, max_waiting: int
-    ) -> None:
+    def __init__(self, judge: Callable[[Tensor], Judged], max_rows: int, max_waiting: int) -> None:
         self._judge = judge
         self._max_rows = max_rows
         self._max_waiting = max_waiting
@@ -81,8 +78,8 @@ class Batcher:
             self._thread.join(timeout_s)
         self._refuse_waiting()
 
-    def submit(self, x: Tensor) -> Future[list[Verdict]]:
-        """The verdicts of x (n, ...), which was checked, once they are there.
+    def submit(self, x: Tensor) -> Future[Judged]:
+        """The answers to x (n, ...), which was checked, once they are there.
 
         Raises: RefusedError 429 if the queue is full, 503 if nobody judges.
         """
@@ -98,8 +95,8 @@ class Batcher:
             self._changed.notify_all()
         return entry.answer
 
-    async def answer(self, x: Tensor, until: float) -> list[Verdict]:
-        """The verdicts of x. Raises: RefusedError, 504 at the loop's time `until`."""
+    async def answer(self, x: Tensor, until: float) -> Judged:
+        """The answers to x. Raises: RefusedError, 504 at the loop's time `until`."""
         try:
             async with asyncio.timeout_at(until):
                 return await asyncio.wrap_future(self.submit(x))
@@ -136,7 +133,7 @@ class Batcher:
 
     def _answer(self, batch: list[_Waiting]) -> None:
         try:
-            verdicts = _checked(self._judge(torch.cat([entry.x for entry in batch])), batch)
+            judged = _checked(self._judge(torch.cat([entry.x for entry in batch])), batch)
         except BaseException as error:
             for entry in batch:
                 entry.answer.set_exception(_could_not_judge(error))
@@ -145,7 +142,7 @@ class Batcher:
             return
         start = 0
         for entry in batch:
-            entry.answer.set_result(verdicts[start : start + len(entry.x)])
+            entry.answer.set_result(judged.take(slice(start, start + len(entry.x))))
             start += len(entry.x)
 
     def _refuse_waiting(self) -> None:
@@ -176,11 +173,9 @@ def _could_not_judge(error: BaseException) -> RefusedError:
     return refusal
 
 
-def _checked(verdicts: list[Verdict], batch: list[_Waiting]) -> list[Verdict]:
+def _checked(judged: Judged, batch: list[_Waiting]) -> Judged:
     """Fail closed: the verdicts of a guard that lost rows, or count with NaN, reach nobody."""
     rows = sum(len(entry.x) for entry in batch)
-    if len(verdicts) != rows:
-        raise RuntimeError(f"the guard gave {len(verdicts)} verdicts for {rows} rows")
-    if not all(math.isfinite(v.confidence) and math.isfinite(v.anomaly_score) for v in verdicts):
-        raise RuntimeError("the guard gave a confidence or an anomaly score that is no number")
-    return verdicts
+    if len(judged) != rows:
+        raise RuntimeError(f"the guard gave {len(judged)} verdicts for {rows} rows")
+    return checked(judged)

@@ -22,6 +22,7 @@ class Trace:
     request_id: str
     route: str
     code: int = 500
+    roles: frozenset[str] = frozenset()
     verdicts: Sequence[Verdict] = ()
     failure: BaseException | None = field(default=None, repr=False)
 
