@@ -113,7 +113,8 @@ class V2:
 
 def add_v2(app: FastAPI, v2: V2) -> None:
     """The routes, but those of the server's own health."""
-    contract = v2_contract.Contract(v2.guard.spec, v2.settings.max_rows)
+    names = {"model": [v2.settings.model], "version": [v2.version, v2.guard.digest]}
+    contract = v2_contract.Contract(v2.guard.spec, v2.settings.max_rows, names)
 
     @app.get(SERVER, summary="What this server is", responses=contract.server())
     async def server() -> Response:

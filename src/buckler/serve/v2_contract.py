@@ -6,6 +6,7 @@ from typing import Any
 from buckler import wire
 from buckler.inputs import InputSpec
 from buckler.serve.contract import INPUT_REFUSED, answer, refusals
+from buckler.serve.tensor import INPUT
 
 Json = dict[str, Any]
 Responses = dict[int | str, dict[str, Any]]
@@ -72,10 +73,11 @@ def ready() -> Responses:
 
 @dataclass(frozen=True)
 class Contract:
-    """Of a bundle that takes such inputs."""
+    """Of a bundle that takes such inputs; names: what may stand in the path's parameters."""
 
     spec: InputSpec
     max_rows: int
+    names: dict[str, list[str]]
 
     def server(self) -> Responses:
         extensions = {"type": "array", "items": _TEXT}
@@ -118,7 +120,10 @@ class Contract:
 
     def _of_path(self, path: str) -> list[Json]:
         names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
-        return [{"name": name, "in": "path", "required": True, "schema": _TEXT} for name in names]
+        return [
+            {"name": n, "in": "path", "required": True, "schema": {"enum": self.names[n]}}
+            for n in names
+        ]
 
     def request(self, path: str) -> Json:
         """The parameters and bodies of POST .../infer."""
@@ -126,10 +131,13 @@ class Contract:
         shape = ", ".join(map(str, self.spec.shape))
         inputs: Json = {
             "type": "array",
-            "items": _TENSOR,
+            "items": {
+                **_TENSOR,
+                "properties": {**_TENSOR["properties"], "name": {"enum": [INPUT]}},
+            },
             "minItems": 1,
             "maxItems": 1,
-            "description": f'one tensor, "input": numbers, shape [n, {shape}],{image}; n up to '
+            "description": f'one tensor, "{INPUT}": numbers, shape [n, {shape}],{image}; n up to '
             f"{self.max_rows}",
         }
         output = {**_object(name=_TEXT, parameters=_PARAMETERS), "required": ["name"]}
