@@ -14,8 +14,8 @@ from schemathesis.specs.openapi import checks
 
 from buckler.serve import create_app
 
+from .tiny import DIGEST, tiny_guard
 from .tiny import settings as gateway
-from .tiny import tiny_guard
 
 CHECKS: list[CheckFunction] = [
     schemathesis.checks.not_a_server_error,
@@ -61,6 +61,27 @@ def probe(examples: int, seed: int) -> int:
 
 def test_no_answer_that_was_not_promised() -> None:
     assert probe(15, seed=0) > 100
+
+
+def test_the_examples_are_answered() -> None:
+    app = create_app(tiny_guard(), gateway(expose="scores"), log=False)
+    contract: dict[str, Any] = app.openapi()
+    answered = []
+    with TestClient(app):
+        for operation in operations(app):
+            bodies = contract["paths"][operation.path][operation.method].get("requestBody", {})
+            for kind, body in bodies.get("content", {}).items():
+                if "example" in body:
+                    case = operation.Case(
+                        path_parameters={"model": "buckler", "version": DIGEST[:12]},
+                        body=body["example"],
+                        media_type=kind,
+                    )
+                    response = case.call()
+                    assert response.status_code == 200
+                    case.validate_response(response, checks=CHECKS)
+                    answered.append(operation.path)
+    assert len(answered) == 2
 
 
 @pytest.mark.slow

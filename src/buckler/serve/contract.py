@@ -1,5 +1,6 @@
 """What /openapi.json says of the routes; the routes themselves parse by hand."""
 
+import math
 from typing import Any
 
 from buckler.inputs import InputSpec
@@ -55,7 +56,12 @@ INPUT_REFUSED = (400, 408, 413, 415, 429, 500, 503, 504)
 
 def request_body(spec: InputSpec, max_rows: int) -> dict[str, Any]:
     """The bodies POST /v1/classify takes, as an OpenAPI requestBody."""
-    row = {"type": "array", "description": f"numbers of shape {spec.shape}, nested or flat"}
+    low, high = spec.box
+    numbers = {"type": "number", "minimum": low, "maximum": high}
+    count = math.prod(spec.shape)
+    flat = {"type": "array", "items": numbers, "minItems": count, "maxItems": count}
+    nested = {"type": "array", "items": {"type": "array"}, "description": f"shape {spec.shape}"}
+    row = flat if len(spec.shape) == 1 else {"anyOf": [flat, nested]}
     rows = {"type": "array", "items": row, "minItems": 1, "maxItems": max_rows}
     content: dict[str, Any] = {
         "application/json": {

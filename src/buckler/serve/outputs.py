@@ -71,7 +71,7 @@ def verdicts(judged: Judged, names: Collection[str]) -> list[dict[str, object]]:
     """The verdicts in JSON, without what the caller may not see."""
     keep = {*names, "bundle"}
     return [
-        {key: value for key, value in verdict.to_dict().items() if key in keep}
+        {key: value for key, value in vars(verdict).items() if key in keep}
         | {"review_id": review_id}
         for verdict, review_id in zip(judged.verdicts, judged.review_ids, strict=True)
     ]

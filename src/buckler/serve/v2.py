@@ -7,6 +7,7 @@ from typing import Final
 
 import orjson
 from fastapi import FastAPI, Request, Response
+from torch import Tensor
 
 from buckler import wire
 from buckler.errors import DataError
@@ -71,21 +72,30 @@ class V2:
         until = now + self.settings.deadline_s
         trace = request.state.trace
         async with self.intake.content(request, until) as content:
-            length = request.headers.get(wire.HEADER_LENGTH)
-            if len(content) <= QUICK:
-                asked = self._read(content, length)
-            else:
-                asked = await self.intake.in_thread(lambda: self._read(content, length), until)
-            until = min(until, now + _timeout_s(asked.parameters))
-            names = _names(asked.outputs, shown(self.settings.expose, trace.roles))
-            spec, most = self.guard.spec, self.settings.max_rows
-            if len(content) <= QUICK and is_numbers(asked):
-                x = rows_of(asked, spec, most, until)
-            else:
-                x = await self.intake.in_thread(lambda: rows_of(asked, spec, most, until), until)
+            asked, x = await self._rows(content, request.headers.get(wire.HEADER_LENGTH), until)
+        until = min(until, now + _timeout_s(asked.parameters))
+        names = _names(asked.outputs, shown(self.settings.expose, trace.roles))
         judged = await self.batcher.answer(x, until)
         trace.verdicts = judged.verdicts
         return self._answer(asked, judged, names, trace.request_id)
+
+    async def _rows(
+        self, content: bytes | bytearray, length: str | None, until: float
+    ) -> tuple[wire.InferRequest, Tensor]:
+        """What is asked, and x; in a thread where that takes long."""
+        spec, most = self.guard.spec, self.settings.max_rows
+        if len(content) > QUICK:
+
+            def parse() -> tuple[wire.InferRequest, Tensor]:
+                asked = self._read(content, length)
+                return asked, rows_of(asked, spec, most, until)
+
+            return await self.intake.in_thread(parse, until)
+        asked = self._read(content, length)
+        if is_numbers(asked):
+            return asked, rows_of(asked, spec, most, until)
+        images = self.intake.in_thread(lambda: rows_of(asked, spec, most, until), until)
+        return asked, await images
 
     def _read(self, content: bytes | bytearray, length: str | None) -> wire.InferRequest:
         if length == "0":

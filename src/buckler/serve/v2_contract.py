@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import torch
+
 from buckler import wire
 from buckler.inputs import InputSpec
 from buckler.serve.contract import INPUT_REFUSED, answer, refusals
@@ -152,11 +155,21 @@ class Contract:
             "requestBody": {
                 "required": True,
                 "content": {
-                    "application/json": {"schema": {**body, "required": ["inputs"]}},
+                    "application/json": {
+                        "schema": {**body, "required": ["inputs"]},
+                        "example": self._example(),
+                    },
                     "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
                 },
             },
         }
+
+    def _example(self) -> Json:
+        """One row that is accepted as it stands: for an image a file, since it is shorter."""
+        row = torch.full((1, *self.spec.shape), sum(self.spec.box) / 2)
+        if not self.spec.is_image:
+            return wire.infer_request({INPUT: row.numpy()}).head
+        return wire.infer_request({INPUT: np.array([self.spec.encode(row[0])], object)}).head
 
 
 def _object(**properties: Json) -> Json:
