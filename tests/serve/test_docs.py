@@ -43,7 +43,9 @@ def test_every_route_and_every_status_is_on_the_page(client: TestClient) -> None
 
 
 def test_nothing_comes_from_elsewhere(client: TestClient) -> None:
-    page = read(client.get("/docs").text)
+    sent = client.get("/docs")
+    assert sent.headers["content-security-policy"].startswith("default-src 'none'; style-src")
+    page = read(sent.text)
     assert not {"script", "iframe", "img", "style"} & set(page.tags)
     assert all(link.startswith(("#", "/")) and "//" not in link for link in page.links)
     style = client.get("/docs/style.css")

@@ -3,8 +3,10 @@
 import gzip
 import io
 import json
+import threading
 import tracemalloc
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from buckler import wire
 from buckler.guard import Guard
 from buckler.inputs import InputSpec
 from buckler.serve import create_app
+from buckler.serve.judged import Judged, judging
 from buckler.serve.outputs import OUTPUTS
 
 from .test_refusals import refused, size
@@ -351,6 +354,38 @@ def test_batched_is_unbatched(scores: TestClient, many: np.ndarray) -> None:
             np.testing.assert_allclose(parts, column, atol=1e-5)
         else:
             assert parts.tolist() == column.tolist()
+
+
+def test_requests_that_share_a_batch_get_what_they_get_alone(
+    guard: Guard, many: np.ndarray
+) -> None:
+    judge, go, sizes = judging(guard), threading.Event(), []
+
+    def waits(x: torch.Tensor) -> Judged:
+        sizes.append(len(x))
+        assert go.wait(30)
+        return judge(x)
+
+    app = create_app(Scripted(waits), settings(expose="scores"), log=False)  # type: ignore[arg-type]
+    with TestClient(app) as client, ThreadPoolExecutor(len(many)) as callers:
+        held = [callers.submit(ask, client, row[None], binary=True) for row in many]
+        wait_for(
+            lambda: app.state.batcher.rows_waiting() == len(many) - sizes[0] if sizes else False
+        )
+        go.set()
+        shared = [each.result(30).outputs for each in held]
+        alone = [ask(client, row[None], binary=True).outputs for row in many]
+    assert max(sizes) > 1
+    for a, b in zip(shared, alone, strict=True):
+        assert a["prediction"] == b["prediction"]
+        assert a["status"] == b["status"]
+        np.testing.assert_allclose(a["probabilities"], b["probabilities"], atol=1e-5)
+
+
+def test_another_method(client: TestClient) -> None:
+    refused(client.get(INFER), 405, "GET is not possible at this path: use POST")
+    refused(client.post("/v2"), 405, "POST is not possible at this path: use GET")
+    refused(client.get("/v2/repository/index"), 404, "there is nothing at this path")
 
 
 def test_the_verdict_of_a_tensor_is_that_of_its_file(client: TestClient, many: np.ndarray) -> None:

@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.middleware.gzip import GZipMiddleware
+from torch import Tensor
 
 from buckler.errors import PolicyError
 from buckler.guard import Guard
@@ -17,12 +18,12 @@ from buckler.serve.batcher import Batcher
 from buckler.serve.body import Intake
 from buckler.serve.docs import DOCS, STYLE, add_docs
 from buckler.serve.frame import Frame
-from buckler.serve.judged import judging
+from buckler.serve.judged import Judged, judging
 from buckler.serve.observe import Metrics, stderr_log
 from buckler.serve.outputs import shown, verdicts
 from buckler.serve.refusal import answer_errors, reply
 from buckler.serve.settings import Settings
-from buckler.serve.v2 import V2, add_v2, paths
+from buckler.serve.v2 import V2, Answer, add_v2, paths
 
 CLASSIFY, LIVE, READY = "/v1/classify", "/v2/health/live", "/v2/health/ready"
 METRICS, OPENAPI = "/metrics", "/openapi.json"
@@ -39,15 +40,7 @@ def create_app(guard: Guard, settings: Settings, *, log: bool = True) -> FastAPI
     Raises: PolicyError if the settings ask for another bundle than the guard's, or the guard draws
         at random and nobody set the secret of its draws.
     """
-    if guard.random and not guard.secret:
-        raise PolicyError(
-            "this bundle's guard draws at random, and whoever knows the secret of its draws can "
-            "choose them: set BUCKLER_SECRET"
-        )
-    if settings.digest is not None and guard.digest != settings.digest:
-        raise PolicyError(
-            f"the guard's digest must be {settings.digest}. Got {guard.digest or 'none'}: refused"
-        )
+    _check(guard, settings)
     batcher = Batcher(judging(guard), settings.max_rows, settings.max_waiting)
     metrics = Metrics(batcher.rows_waiting)
     app = FastAPI(
@@ -70,8 +63,14 @@ def create_app(guard: Guard, settings: Settings, *, log: bool = True) -> FastAPI
     )
     answer_errors(app)
     intake = Intake(guard.spec, settings)
-    _add_classify(app, guard, batcher, intake, settings)
-    add_v2(app, V2(guard, batcher, intake, settings))
+
+    async def answer(request: Request, x: Tensor, until: float) -> Judged:
+        judged = await batcher.answer(x, until)
+        request.state.trace.verdicts = judged.verdicts
+        return judged
+
+    _add_classify(app, guard, intake, settings, answer)
+    add_v2(app, V2(guard, intake, settings, answer, lambda: batcher.ready))
     _add_health(app, batcher)
     add_docs(app)
 
@@ -87,8 +86,20 @@ def create_app(guard: Guard, settings: Settings, *, log: bool = True) -> FastAPI
     return app
 
 
+def _check(guard: Guard, settings: Settings) -> None:
+    if guard.random and not guard.secret:
+        raise PolicyError(
+            "this bundle's guard draws at random, and whoever knows the secret of its draws can "
+            "choose them: set BUCKLER_SECRET"
+        )
+    if settings.digest is not None and guard.digest != settings.digest:
+        raise PolicyError(
+            f"the guard's digest must be {settings.digest}. Got {guard.digest or 'none'}: refused"
+        )
+
+
 def _add_classify(
-    app: FastAPI, guard: Guard, batcher: Batcher, intake: Intake, settings: Settings
+    app: FastAPI, guard: Guard, intake: Intake, settings: Settings, answer: Answer
 ) -> None:
     @app.post(
         CLASSIFY,
@@ -99,15 +110,14 @@ def _add_classify(
     async def classify(request: Request) -> Response:
         until = asyncio.get_running_loop().time() + settings.deadline_s
         x = await intake.rows(request, until)
+        judged = await answer(request, x, until)
         trace = request.state.trace
-        judged = await batcher.answer(x, until)
-        trace.verdicts = judged.verdicts
-        answer = {
+        found = {
             "verdicts": verdicts(judged, shown(settings.expose, trace.roles)),
             "bundle": guard.digest,
             "request_id": trace.request_id,
         }
-        return reply(200, answer)
+        return reply(200, found)
 
 
 def _add_health(app: FastAPI, batcher: Batcher) -> None:

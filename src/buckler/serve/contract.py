@@ -44,7 +44,7 @@ _REFUSALS = {
     413: "the body is too large",
     415: "the body is of no kind that can be an input",
     429: "too many requests wait; Retry-After says when to come again",
-    500: "the guard could not judge; nothing was accepted",
+    500: "the gateway or its guard failed; nothing was accepted",
     503: "starting, stopping or broken",
     504: "no answer before the deadline",
 }

@@ -12,6 +12,10 @@ from buckler.look import stylesheet
 
 DOCS: Final = "/docs"
 STYLE: Final = "/docs/style.css"
+_MAY_LOAD: Final = {
+    "content-security-policy": "default-src 'none'; style-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+}
 
 
 def add_docs(app: FastAPI) -> None:
@@ -22,7 +26,7 @@ def add_docs(app: FastAPI) -> None:
     async def docs() -> HTMLResponse:
         if not made:
             made.append(page(app.openapi()))
-        return HTMLResponse(made[0])
+        return HTMLResponse(made[0], headers=_MAY_LOAD)
 
     @app.get(STYLE, include_in_schema=False)
     async def style() -> Response:

@@ -10,8 +10,6 @@ from buckler.inputs import InputSpec
 from buckler.serve.judged import Judged
 from buckler.serve.settings import Expose
 
-_INSIDERS: Final = frozenset(("review", "operate", "admin"))
-
 
 @dataclass(frozen=True)
 class Output:
@@ -56,9 +54,9 @@ OUTPUTS: Final[dict[str, Output]] = {
 
 
 def shown(expose: Expose, roles: Collection[str] = ()) -> tuple[str, ...]:
-    """The outputs that a caller with these roles may see: the answer, and to those who run the
-    gateway, or where the operator opened them to all, the scores behind it."""
-    everything = expose == "scores" or not _INSIDERS.isdisjoint(roles)
+    """The outputs that a caller with these roles may see: the answer, and to an admin, or where
+    the operator opened them to all, the scores behind it."""
+    everything = expose == "scores" or "admin" in roles
     return tuple(name for name, output in OUTPUTS.items() if everything or not output.raw)
 
 

@@ -1,6 +1,7 @@
 """The Open Inference Protocol (V2): metadata, health of the model, inference."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Final
@@ -13,7 +14,6 @@ from buckler import wire
 from buckler.errors import DataError
 from buckler.guard import Guard
 from buckler.serve import v2_contract
-from buckler.serve.batcher import Batcher
 from buckler.serve.body import QUICK, Intake
 from buckler.serve.judged import Judged
 from buckler.serve.outputs import OUTPUTS, arrays, shown
@@ -21,6 +21,7 @@ from buckler.serve.refusal import RefusedError, reply
 from buckler.serve.settings import Settings
 from buckler.serve.tensor import INPUT, is_numbers, rows_of
 
+Answer = Callable[[Request, Tensor, float], Awaitable[Judged]]
 SERVER, MODELS = "/v2", "/v2/models"
 _NOT_TAKEN: Final = tuple(
     name for name in wire.RESERVED if name not in ("timeout", "binary_data_output")
@@ -29,12 +30,17 @@ _NOT_TAKEN: Final = tuple(
 
 @dataclass(frozen=True)
 class V2:
-    """What the routes of one bundle need."""
+    """What the routes of one bundle need.
+
+    answer: judges rows for a request until a time of the loop.
+    ready: whether the model judges.
+    """
 
     guard: Guard
-    batcher: Batcher
     intake: Intake
     settings: Settings
+    answer: Answer
+    ready: Callable[[], bool]
 
     @property
     def version(self) -> str:
@@ -75,9 +81,8 @@ class V2:
             asked, x = await self._rows(content, request.headers.get(wire.HEADER_LENGTH), until)
         until = min(until, now + _timeout_s(asked.parameters))
         names = _names(asked.outputs, shown(self.settings.expose, trace.roles))
-        judged = await self.batcher.answer(x, until)
-        trace.verdicts = judged.verdicts
-        return self._answer(asked, judged, names, trace.request_id)
+        judged = await self.answer(request, x, until)
+        return self._answered(asked, judged, names, trace.request_id)
 
     async def _rows(
         self, content: bytes | bytearray, length: str | None, until: float
@@ -102,7 +107,7 @@ class V2:
             return wire.raw_request(content, INPUT, "FP32", self.guard.spec.shape)
         return wire.read_infer_request(*wire.unframe(content, length, orjson.loads))
 
-    def _answer(
+    def _answered(
         self, asked: wire.InferRequest, judged: Judged, names: tuple[str, ...], request_id: str
     ) -> Response:
         message = wire.infer_response(
@@ -143,8 +148,8 @@ def add_v2(app: FastAPI, v2: V2) -> None:
 
     async def ready(request: Request) -> Response:
         v2.find(request)
-        found: dict[str, object] = {"name": v2.settings.model, "ready": v2.batcher.ready}
-        if v2.batcher.ready:
+        found: dict[str, object] = {"name": v2.settings.model, "ready": v2.ready()}
+        if found["ready"]:
             return reply(200, found)
         return reply(503, {**found, "error": "the model does not judge now: try again"})
 
