@@ -1,6 +1,7 @@
 """What arrives, as rows the guard can judge: an image, a form of images, or JSON."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -20,6 +21,9 @@ from buckler.serve.inflate import CODINGS, inflated, too_large
 from buckler.serve.refusal import RefusedError
 from buckler.serve.rows import rows_from_json
 from buckler.serve.settings import Settings
+
+# It has a line for every broken form, which anyone may send as many of as they like.
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 T = TypeVar("T")
 _PARSERS: Final = 2
