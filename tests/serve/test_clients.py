@@ -1,6 +1,8 @@
 """Other people's clients against a real server on the loopback."""
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -107,6 +109,13 @@ def test_triton_says_our_sentence(client: triton.InferenceServerClient) -> None:
         assert caught.value.status() == "400"
     with pytest.raises(InferenceServerException, match="no such model: the model here is"):
         client.infer("other", given(X))
+
+
+def test_the_guide_is_true(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    guide = Path(__file__).parents[2] / "docs" / "guide" / "v2.md"
+    (block,) = re.findall(r"```python\n(.*?)```", guide.read_text(), re.S)
+    exec(block.replace("127.0.0.1:8080", url.removeprefix("http://")), {})
+    assert "SUSPICIOUS" in capsys.readouterr().out
 
 
 def test_a_request_as_kserve_sends_it(url: str) -> None:
