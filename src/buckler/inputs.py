@@ -152,9 +152,12 @@ class InputSpec:
         image = image.convert("L" if channels == 1 else "RGB")
         if image.size != (width, height):
             image = image.resize((width, height), Image.Resampling.BOX)
-        pixels = np.asarray(image, dtype=np.float32).reshape(height, width, channels) / 255
+        # In place: the memory of a large image costs more than the arithmetic.
+        pixels = torch.from_numpy(np.array(image, dtype=np.uint8)).float().div_(255)
         low, high = self.box
-        return torch.from_numpy(pixels.transpose(2, 0, 1)[None] * (high - low) + low).float()
+        if self.box != (0, 1):
+            pixels.mul_(high - low).add_(low)
+        return pixels.reshape(height, width, channels).permute(2, 0, 1)[None]
 
     def encode(self, x: Tensor) -> bytes:
         """One input (c, h, w) as an 8-bit PNG file."""
