@@ -79,7 +79,7 @@ class QueueMachine(RuleBasedStateMachine):
     def deliver(self) -> None:
         assert self.hand is not None
         before = len(self.answered)
-        self.hand.deliver(Judged(accept(self.hand.x())), join)
+        self.hand.deliver(accept(self.hand.x()), join)
         fresh = self.answered[before:]
         assert fresh == sorted(fresh), "answers leave in the order of the requests"
         self.hand = None
@@ -106,7 +106,7 @@ class QueueMachine(RuleBasedStateMachine):
     def answer_late(self) -> None:
         """A runner discards it; even one that does not must not answer anyone twice."""
         batch, before = self.abandoned.pop(), len(self.answered)
-        batch.deliver(Judged(accept(batch.x())), join)
+        batch.deliver(accept(batch.x()), join)
         assert len(self.answered) == before
 
     @rule()
@@ -142,7 +142,7 @@ def _right(answer: Future[Judged], entry: Entry[Judged]) -> None:
     if answer.exception() is not None:
         assert str(answer.exception()) in TRUE_ERRORS
         return
-    alone = [accept(row[None])[0] for row in entry.x]
+    alone = [accept(row[None]).verdicts[0] for row in entry.x]
     assert answer.result().verdicts == alone
 
 

@@ -20,7 +20,6 @@ from buckler.serve import Background, serve
 from buckler.serve.judged import Judged
 from buckler.serve.listen import listen
 from buckler.serve.run import _timed
-from buckler.verdict import Verdict
 
 from .bundles import untrained
 from .tiny import (
@@ -94,7 +93,7 @@ def test_stopping_answers_who_was_there_first(
     with ThreadPoolExecutor(2) as callers:
         with gateway as url:
             runner = gateway.app.state.runner
-            monkeypatch.setattr(runner, "_judge", lambda x: Judged(held(x)))
+            monkeypatch.setattr(runner, "_judge", held)
             answer = callers.submit(httpx.post, url + CLASSIFY, json=body(LEFT), timeout=30)
             assert held.entered.wait(30)
 
@@ -167,7 +166,7 @@ def test_a_guard_that_hangs_too_often_ends_the_process_with_an_error(
 ) -> None:
     go, calls = threading.Event(), []
 
-    def hangs(x: torch.Tensor) -> list[Verdict]:
+    def hangs(x: torch.Tensor) -> Judged:
         calls.append(len(x))
         if len(calls) > 2:  # the warm-up is two
             go.wait(30)

@@ -29,7 +29,7 @@ def sure(answer: Future[Judged]) -> list[float]:
 def runner(judge: object = accept, **limits: object) -> Runner[Judged]:
     """A started one, without heartbeats unless asked for."""
     given = Limits(**{"heartbeat_s": 3600.0, "hung_after_s": 60.0, **limits})  # type: ignore[arg-type]
-    found = Runner(lambda x: checked(Judged(judge(x))), join, lit(0.0), given)  # type: ignore[operator]
+    found = Runner(lambda x: checked(judge(x)), join, lit(0.0), given)  # type: ignore[operator]
     found.start()
     return found
 
@@ -184,7 +184,7 @@ def test_the_rest_of_a_large_request_that_failed_is_not_judged() -> None:
 @pytest.mark.parametrize(
     ("judge", "why"),
     [
-        (lambda x: accept(x)[1:], "0 verdicts for 1 rows"),
+        (lambda x: accept(x).take(slice(1, None)), "0 verdicts for 1 rows"),
         (lambda x: accept(x * float("nan")), "no number"),
     ],
 )
@@ -315,7 +315,7 @@ def test_what_a_stuck_judge_leaves_is_refused() -> None:
 
 
 def test_draining_is_not_ready_and_answers_still() -> None:
-    mine = Runner(lambda x: Judged(accept(x)), join, lit(0.0), Limits())
+    mine = Runner(accept, join, lit(0.0), Limits())
     assert mine.not_ready == "starting"
     with pytest.raises(RefusedError, match="it is starting"):
         mine.submit(lit(0.2))
@@ -382,6 +382,6 @@ def _kind(x: Tensor, answer: Future[Judged]) -> str | int:
         return "cancelled"
     error = answer.exception()
     if error is None:
-        return "right" if answer.result().verdicts == accept(x) else "wrong"
+        return "right" if answer.result().verdicts == accept(x).verdicts else "wrong"
     assert isinstance(error, RefusedError)
     return error.status

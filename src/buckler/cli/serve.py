@@ -19,7 +19,7 @@ def serve(
         list[str] | None, typer.Option(help="module:function that may build a member.")
     ] = None,
 ) -> None:
-    """Serve the bundle: POST /v1/classify, /v2/health/live, /v2/health/ready, /metrics.
+    """Serve the bundle: POST /v1/classify, the V2 protocol at /v2, /metrics; all of it at /docs.
 
     What is not given here is read from the environment: BUCKLER_PORT, BUCKLER_DIGEST, ...
     """

@@ -22,6 +22,16 @@ ROUTES: Mapping[str, Role | str] = {
     "GET /v2/health/live": OPEN,
     "GET /v2/health/ready": OPEN,
     "POST /v1/classify": "infer",
+    "GET /v2": "infer",
+    "GET /v2/models": "infer",
+    "GET /v2/models/{model}": "infer",
+    "GET /v2/models/{model}/ready": OPEN,
+    "POST /v2/models/{model}/infer": "infer",
+    "GET /v2/models/{model}/versions/{version}": "infer",
+    "GET /v2/models/{model}/versions/{version}/ready": OPEN,
+    "POST /v2/models/{model}/versions/{version}/infer": "infer",
+    "GET /docs": "infer",
+    "GET /docs/style.css": OPEN,
     "GET /openapi.json": "infer",
     "HEAD /openapi.json": "infer",
     "GET /metrics": "metrics",
@@ -68,7 +78,8 @@ class Access:
         given = _given(Headers(scope=scope))
         key = find_key(self.keys, given, time.time())
         if key is None:
-            self.quota.failed_key(address)
+            if given:
+                self.quota.failed_key(address)
             raise _who("this key is unknown, expired or revoked" if given else "a key is needed")
         return Caller(key.id, key.roles, key)
 

@@ -8,25 +8,31 @@ from importlib.metadata import version
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry
+from starlette.middleware.gzip import GZipMiddleware
+from torch import Tensor
 
 from buckler.errors import PolicyError, UsageError
 from buckler.guard import Guard
 from buckler.ops.access import KeyRing
-from buckler.serve import contract
+from buckler.serve import contract, v2_contract
 from buckler.serve.access import Access, check_gates, gate
 from buckler.serve.body import Intake
 from buckler.serve.desk import Desk
+from buckler.serve.docs import DOCS, STYLE, add_docs
 from buckler.serve.frame import Frame
-from buckler.serve.judged import Judged, checked, join
+from buckler.serve.judged import Judged, checked, join, judging
 from buckler.serve.keys import read_keys
 from buckler.serve.observe import Metrics, batch_sizes, stderr_log
+from buckler.serve.outputs import shown, verdicts
 from buckler.serve.quota import Quota
 from buckler.serve.refusal import NOT_READY, answer_errors, reply
 from buckler.serve.runner import Limits, Runner
 from buckler.serve.settings import HUNG_AFTER_S, Settings
+from buckler.serve.v2 import V2, Answer, add_v2, paths
 
 CLASSIFY, LIVE, READY = "/v1/classify", "/v2/health/live", "/v2/health/ready"
 METRICS, OPENAPI = "/metrics", "/openapi.json"
+_ZIPPED = 1024  # bytes from which an answer is compressed for those who take it so
 
 
 def create_app(
@@ -42,15 +48,7 @@ def create_app(
         PolicyError if the settings ask for another bundle than the guard's, or the guard draws
         at random and nobody set the secret of its draws.
     """
-    if guard.random and not guard.secret:
-        raise PolicyError(
-            "this bundle's guard draws at random, and whoever knows the secret of its draws can "
-            "choose them: set BUCKLER_SECRET"
-        )
-    if settings.digest is not None and guard.digest != settings.digest:
-        raise PolicyError(
-            f"the guard's digest must be {settings.digest}. Got {guard.digest or 'none'}: refused"
-        )
+    _check(guard, settings)
     if keys is None and settings.keys_file is not None:
         keys = read_keys(settings.keys_file)
     registry = CollectorRegistry()
@@ -67,20 +65,36 @@ def create_app(
         lifespan=_lifespan(runner),
     )
     app.state.runner = runner
+    named = (CLASSIFY, LIVE, READY, METRICS, OPENAPI, DOCS, STYLE, *paths(settings, guard.digest))
+    app.add_middleware(GZipMiddleware, minimum_size=_ZIPPED, compresslevel=4)
     app.add_middleware(
         Frame,
         metrics=metrics,
-        routes=frozenset((CLASSIFY, LIVE, READY, METRICS, OPENAPI)),
+        routes=frozenset(named),
         log=stderr_log() if log else None,
         closing=lambda: runner.draining,
         https=settings.https,
     )
     answer_errors(app)
     desk = Desk(runner, quota, settings.deadline_s)
-    _add_classify(app, guard, desk, settings)
-    _add_health(app, runner)
+    intake = Intake(guard.spec, settings)
 
-    @app.get(METRICS, summary="Counts for Prometheus", response_class=PlainTextResponse)
+    async def answer(request: Request, x: Tensor, until: float) -> Judged:
+        judged = await desk.answer(request.state.caller, x, until)
+        request.state.trace.verdicts = judged.verdicts
+        return judged
+
+    _add_classify(app, guard, intake, settings, answer)
+    add_v2(app, V2(guard, intake, settings, answer, lambda: runner.ready))
+    _add_health(app, runner)
+    add_docs(app)
+
+    @app.get(
+        METRICS,
+        summary="Counts for Prometheus",
+        response_class=PlainTextResponse,
+        responses=contract.refusals(500),
+    )
     async def numbers() -> Response:
         # Many numbers take long to print: the answers to others do not wait for it.
         page = await asyncio.to_thread(metrics.page)
@@ -88,6 +102,18 @@ def create_app(
 
     gate(app, Access(keys, quota, desk.check))
     return app
+
+
+def _check(guard: Guard, settings: Settings) -> None:
+    if guard.random and not guard.secret:
+        raise PolicyError(
+            "this bundle's guard draws at random, and whoever knows the secret of its draws can "
+            "choose them: set BUCKLER_SECRET"
+        )
+    if settings.digest is not None and guard.digest != settings.digest:
+        raise PolicyError(
+            f"the guard's digest must be {settings.digest}. Got {guard.digest or 'none'}: refused"
+        )
 
 
 def _runner(guard: Guard, settings: Settings, on_batch: Callable[[int], None]) -> Runner[Judged]:
@@ -98,8 +124,9 @@ def _runner(guard: Guard, settings: Settings, on_batch: Callable[[int], None]) -
             f"queue_bytes must hold a request of max_rows ({settings.max_rows}) inputs of "
             f"{row_bytes} bytes each. Got {settings.queue_bytes}"
         )
+    judge = judging(guard)
     return Runner(
-        lambda x: checked(Judged(guard.judge(x))),
+        lambda x: checked(judge(x)),
         join,
         blank,
         Limits(
@@ -114,9 +141,9 @@ def _runner(guard: Guard, settings: Settings, on_batch: Callable[[int], None]) -
     )
 
 
-def _add_classify(app: FastAPI, guard: Guard, desk: Desk, settings: Settings) -> None:
-    intake = Intake(guard.spec, settings)
-
+def _add_classify(
+    app: FastAPI, guard: Guard, intake: Intake, settings: Settings, answer: Answer
+) -> None:
     @app.post(
         CLASSIFY,
         summary="A verdict for each input",
@@ -126,22 +153,22 @@ def _add_classify(app: FastAPI, guard: Guard, desk: Desk, settings: Settings) ->
     async def classify(request: Request) -> Response:
         until = asyncio.get_running_loop().time() + settings.deadline_s
         x = await intake.rows(request, until)
+        judged = await answer(request, x, until)
         trace = request.state.trace
-        trace.verdicts = (await desk.answer(request.state.caller, x, until)).verdicts
-        answer = {
-            "verdicts": [verdict.to_dict() for verdict in trace.verdicts],
+        found = {
+            "verdicts": verdicts(judged, shown(settings.expose, trace.roles)),
             "bundle": guard.digest,
             "request_id": trace.request_id,
         }
-        return reply(200, answer)
+        return reply(200, found)
 
 
 def _add_health(app: FastAPI, runner: Runner[Judged]) -> None:
-    @app.get(LIVE, summary="The process answers")
+    @app.get(LIVE, summary="The process answers", responses=v2_contract.live())
     async def live() -> Response:
         return reply(200, {"live": True})
 
-    @app.get(READY, summary="Requests may be sent", responses=contract.refusals(503))
+    @app.get(READY, summary="Requests may be sent", responses=v2_contract.ready())
     async def ready() -> Response:
         why = runner.not_ready
         if not why:

@@ -14,8 +14,8 @@ from buckler.errors import BucklerError, DataError
 
 UNFORESEEN = "the gateway failed on this request: its log has the reason under this request id"
 _NOT_HERE = (
-    "there is nothing at this path: inputs go to POST /v1/classify, "
-    "health is at GET /v2/health/ready, numbers at GET /metrics"
+    "there is nothing at this path: inputs go to POST /v1/classify or to the V2 protocol at /v2, "
+    "health is at GET /v2/health/ready, numbers at GET /metrics, all is written down at GET /docs"
 )
 _LONGEST_RETRY_S = 60
 _REASONS = {

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -12,6 +12,7 @@ from buckler.errors import UsageError
 _PREFIX = "BUCKLER_"
 HUNG_AFTER_S = 1.5
 """Where nothing else was set or measured: health tells within 2 s."""
+Expose = Literal["verdict", "scores"]
 
 
 class Settings(BaseSettings):
@@ -42,6 +43,9 @@ class Settings(BaseSettings):
         digest: of the only bundle that may be served.
         factories: member factories that may run beside Buckler's own, "module:function".
         secret: for the draws of a randomised guard.
+        model: the name under which the V2 protocol knows the bundle.
+        expose: what a caller sees: "verdict", the answer alone, or "scores", also the numbers
+            behind it, which show an attacker the way.
     """
 
     model_config = SettingsConfigDict(
@@ -69,6 +73,8 @@ class Settings(BaseSettings):
     digest: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     factories: Annotated[tuple[str, ...], NoDecode] = ()
     secret: SecretStr = SecretStr("")
+    model: str = Field(default="buckler", pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    expose: Expose = "verdict"
 
     @classmethod
     def read(cls, **given: Any) -> Self:
