@@ -342,3 +342,18 @@ def test_what_is_an_image() -> None:
     assert not ROW.is_image
     assert not InputSpec((2, 8, 8), ("a", "b")).is_image
     assert COLOUR.classes == 2
+
+
+@pytest.mark.parametrize("box", [(0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_level_of_a_file_is_one_float_bit_for_bit(box, channels):
+    """Pixels belong to the digest of a bundle: k / 255, then the box, each in float32."""
+    spec = InputSpec((channels, 16, 16), ("a", "b"), box=box)
+    level = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    stream = io.BytesIO()
+    Image.fromarray(level).convert("L" if channels == 1 else "RGB").save(stream, "PNG")
+    low, high = box
+    want = level.astype(np.float32) / 255 * (high - low) + low
+    found = spec.decode(stream.getvalue())
+    assert found.dtype == torch.float32
+    assert all(np.array_equal(found[0, c].numpy(), want) for c in range(channels))

@@ -40,7 +40,7 @@ def served():
                 self.answer(busy.pop(0), {"error": "busy"})
                 return
             logits = by_mean(torch.from_numpy(np.array(x))).numpy()
-            self.answer(200, wire.infer_response("m", {"z": logits}))
+            self.answer(200, wire.infer_response("m", {"z": logits}).head)
 
         def answer(self, status, value):
             body = json.dumps(value).encode()

@@ -158,7 +158,7 @@ def test_a_gateway_is_assessed_as_the_guard_it_is(run, project):
     names = f"class_names = {json.dumps(SPEC.class_names)}\n"
     guard = tiny_guard()
     text = QUICK.replace("[0.05, 0.2]", "[0.02, 0.4]\none_pixel = false")
-    with Background(guard, Settings.read(port=0), log=False) as url:
+    with Background(guard, Settings.read(port=0, expose="scores"), log=False) as url:
         path = project(f'url = "{url}"', text, names=names)
         np.savez(path.parent / "own.npz", x=x, y=y)
         code, out, err = run("assess", "-c", path)

@@ -71,7 +71,7 @@ def project(tmp_path, monkeypatch):
 def gateway():
     from buckler.serve import Background, Settings
 
-    with Background(tiny_guard(), Settings.read(port=0), log=False) as url:
+    with Background(tiny_guard(), Settings.read(port=0, expose="scores"), log=False) as url:
         yield url
 
 

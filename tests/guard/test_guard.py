@@ -338,6 +338,7 @@ def test_a_guard_that_computes_no_number_accepts_nothing(guard, dataset):
     assert {v.status for v in verdicts} == {"SUSPICIOUS"}
     assert {v.reasons for v in verdicts} == {("not finite",)}
     assert {v.confidence for v in verdicts} == {0.0}
+    assert not broken.judge_with_probabilities(dataset["test"].x[:3])[1].any()
     assert not broken.answer(dataset["test"].x[:3])[1].any()
 
 
@@ -353,3 +354,15 @@ def test_several_threads_may_judge_at_a_time(guard, dataset):
     alone = [guard.judge(part) for part in parts]
     together = side_by_side([lambda part=part: guard.judge(part) for part in parts * 5], workers=4)
     assert [[v.status for v in a] for a in together] == [[v.status for v in a] for a in alone] * 5
+
+
+def test_probabilities_are_what_the_verdict_is_of(guard, dataset):
+    x = many(dataset)
+    verdicts, probs = guard.judge_with_probabilities(x)
+    assert [v.prediction for v in verdicts] == [v.prediction for v in guard.judge(x)]
+    assert (probs.shape, probs.dtype) == ((len(x), guard.spec.classes), torch.float32)
+    torch.testing.assert_close(probs.sum(1), torch.ones(len(x)))
+    names = [guard.spec.class_names[int(label)] for label in probs.argmax(1)]
+    assert names == [v.prediction for v in verdicts]
+    assert probs.amax(1).tolist() == [v.confidence for v in verdicts]
+    assert guard.judge_with_probabilities(x[:0])[1].shape == (0, guard.spec.classes)

@@ -42,7 +42,7 @@ class Server:
         self.asked.append((path, value))
         if path.endswith("/infer"):
             x = next(iter(wire.read_infer_request(value).inputs.values()))
-            return 200, {}, wire.infer_response("m", self.answer(x.reshape(len(x), -1)))
+            return 200, {}, wire.infer_response("m", self.answer(x.reshape(len(x), -1))).head
         return 200, {}, {"verdicts": self.verdicts(value["rows"])}
 
 

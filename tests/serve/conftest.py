@@ -25,3 +25,10 @@ def guard() -> Guard:
 def client(guard: Guard) -> Iterator[TestClient]:
     with TestClient(create_app(guard, settings(), log=False)) as client:
         yield client
+
+
+@pytest.fixture
+def scores(guard: Guard) -> Iterator[TestClient]:
+    """Of a gateway whose operator shows the scores to all."""
+    with TestClient(create_app(guard, settings(expose="scores"), log=False)) as client:
+        yield client

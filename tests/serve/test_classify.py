@@ -21,8 +21,8 @@ def png(x: torch.Tensor) -> bytes:
     return SPEC.encode(x[0])
 
 
-def test_an_answer_has_all_that_was_promised(client: TestClient) -> None:
-    found = client.post(CLASSIFY, json=body(image(left=0.4)))
+def test_an_answer_has_all_that_was_promised(scores: TestClient) -> None:
+    found = scores.post(CLASSIFY, json=body(image(left=0.4)))
     light = 0.4 * 8  # 32 pixels of weight 1/4
     verdict = found.json()["verdicts"][0]
     odds = math.exp(light) / (1 + math.exp(-light))
@@ -33,10 +33,21 @@ def test_an_answer_has_all_that_was_promised(client: TestClient) -> None:
         "status": "ACCEPTED",
         "reasons": [],
         "bundle": DIGEST,
+        "review_id": "",
     }
     assert found.json()["bundle"] == DIGEST
     assert found.json()["request_id"] == found.headers["x-request-id"]
     assert found.headers["content-type"] == "application/json"
+
+
+def test_by_default_no_number_leaves(client: TestClient) -> None:
+    (verdict,) = client.post(CLASSIFY, json=body(image(left=0.4))).json()["verdicts"]
+    assert verdict == {
+        "prediction": "left",
+        "status": "ACCEPTED",
+        "bundle": DIGEST,
+        "review_id": "",
+    }
 
 
 def test_an_image(client: TestClient) -> None:
@@ -59,8 +70,8 @@ def test_rows_nested_or_flat(client: TestClient) -> None:
         assert answers(client.post(CLASSIFY, json=given)) == want
 
 
-def test_suspicious_is_an_answer_not_an_error(client: TestClient) -> None:
-    found = client.post(CLASSIFY, json=body(BLANK))
+def test_suspicious_is_an_answer_not_an_error(scores: TestClient) -> None:
+    found = scores.post(CLASSIFY, json=body(BLANK))
     assert found.status_code == 200
     verdict = found.json()["verdicts"][0]
     assert verdict["status"] == "SUSPICIOUS"
@@ -68,12 +79,12 @@ def test_suspicious_is_an_answer_not_an_error(client: TestClient) -> None:
     assert verdict["confidence"] == pytest.approx(1 / 3)
 
 
-def test_one_request_of_many_equals_many_of_one(client: TestClient, guard: Guard) -> None:
+def test_one_request_of_many_equals_many_of_one(scores: TestClient, guard: Guard) -> None:
     x = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     x[::2, ..., 4:] *= 0.5
     x = SPEC.snap(x)
-    together = client.post(CLASSIFY, json=body(x)).json()["verdicts"]
-    alone = [client.post(CLASSIFY, json=body(row[None])).json()["verdicts"][0] for row in x]
+    together = scores.post(CLASSIFY, json=body(x)).json()["verdicts"]
+    alone = [scores.post(CLASSIFY, json=body(row[None])).json()["verdicts"][0] for row in x]
     direct = [verdict.to_dict() for verdict in guard.judge(x)]
     statuses = {verdict["status"] for verdict in together}
     assert statuses == {"ACCEPTED", "SUSPICIOUS"}, "the rows must tell the answers apart"
@@ -82,6 +93,7 @@ def test_one_request_of_many_equals_many_of_one(client: TestClient, guard: Guard
             assert a[name] == pytest.approx(b.pop(name), abs=1e-6)
             assert a.pop(name) == pytest.approx(c.pop(name), abs=1e-6)
         c["reasons"] = list(c["reasons"])  # type: ignore[call-overload]
+        assert a.pop("review_id") == b.pop("review_id") == ""
         assert a == b == c
 
 

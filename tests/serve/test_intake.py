@@ -15,6 +15,13 @@ from .tiny import CLASSIFY, settings
 Message = dict[str, Any]
 
 
+def started(guard: Guard, **given: object) -> FastAPI:
+    """A gateway that answers without a server."""
+    app = create_app(guard, settings(**given), log=False)
+    app.state.runner.start()
+    return app
+
+
 async def post(app: FastAPI, receive: Callable[[], Any], **headers: str) -> tuple[int, str]:
     """Status and sentence of one raw ASGI request."""
     sent: list[Message] = []
@@ -35,7 +42,7 @@ async def post(app: FastAPI, receive: Callable[[], Any], **headers: str) -> tupl
 
 
 def test_an_endless_body_is_cut_off(guard: Guard) -> None:
-    app = create_app(guard, settings(max_body_bytes=1000), log=False)
+    app = started(guard, max_body_bytes=1000)
     asked = 0
 
     async def endless() -> Message:
@@ -49,7 +56,7 @@ def test_an_endless_body_is_cut_off(guard: Guard) -> None:
 
 
 def test_a_body_said_to_be_too_large_is_not_read(guard: Guard) -> None:
-    app = create_app(guard, settings(max_body_bytes=1000), log=False)
+    app = started(guard, max_body_bytes=1000)
 
     async def never() -> Message:
         raise AssertionError("the body was read")
@@ -58,7 +65,7 @@ def test_a_body_said_to_be_too_large_is_not_read(guard: Guard) -> None:
 
 
 def test_a_slow_body_gives_up_at_the_deadline(guard: Guard) -> None:
-    app = create_app(guard, settings(deadline_s=0.05), log=False)
+    app = started(guard, deadline_s=0.05)
 
     async def silent() -> Message:
         await asyncio.sleep(60)
@@ -69,7 +76,7 @@ def test_a_slow_body_gives_up_at_the_deadline(guard: Guard) -> None:
 
 
 def test_slow_bodies_take_a_bounded_number_of_places(guard: Guard) -> None:
-    app = create_app(guard, settings(deadline_s=0.5, max_waiting=2), log=False)
+    app = started(guard, deadline_s=0.5, max_body_bytes=10, max_reading_bytes=20)
 
     async def silent() -> Message:
         await asyncio.sleep(60)
@@ -84,7 +91,7 @@ def test_slow_bodies_take_a_bounded_number_of_places(guard: Guard) -> None:
 
 
 def test_a_caller_that_hangs_up_is_no_failure_of_ours(guard: Guard) -> None:
-    app = create_app(guard, settings(), log=False)
+    app = started(guard)
 
     async def gone() -> Message:
         return {"type": "http.disconnect"}

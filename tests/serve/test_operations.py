@@ -12,7 +12,7 @@ from buckler.defenses import RandomRotation
 from buckler.errors import PolicyError
 from buckler.guard import Guard
 from buckler.serve import create_app
-from buckler.verdict import Verdict
+from buckler.serve.judged import Judged
 
 from .tiny import BLANK, CLASSIFY, DIES, LEFT, Scripted, body, settings, wait_for
 
@@ -27,19 +27,17 @@ def test_health(client: TestClient) -> None:
 
 @pytest.mark.filterwarnings(DIES)
 def test_not_ready_before_the_start_while_draining_and_without_its_thread() -> None:
-    def dies(x: Tensor) -> list[Verdict]:
+    def dies(x: Tensor) -> Judged:
         raise SystemExit
 
     app = create_app(Scripted(dies), settings(), log=False)  # type: ignore[arg-type]
     assert TestClient(app).get(READY).status_code == 503
     with TestClient(app) as client:
         assert client.get(READY).status_code == 200
-        app.state.batcher.drain()
+        app.state.runner.drain()
         found = client.get(READY)
         assert found.status_code == 503
-        assert found.json().pop("error") == (
-            "the gateway is not ready: it is starting, stopping or broken"
-        )
+        assert found.json().pop("error") == ("the gateway is not ready: it is stopping")
         assert found.json()["ready"] is False
     with TestClient(app) as client:
         assert client.get(READY).status_code == 200
@@ -105,7 +103,7 @@ def test_one_line_of_json_a_request(guard: Guard, capsys: pytest.CaptureFixture[
 
 
 def test_the_log_says_why_a_guard_failed(capsys: pytest.CaptureFixture[str]) -> None:
-    def fails(x: Tensor) -> list[Verdict]:
+    def fails(x: Tensor) -> Judged:
         raise RuntimeError("the reason")
 
     app = create_app(Scripted(fails), settings())  # type: ignore[arg-type]
@@ -121,7 +119,9 @@ def test_silence(client: TestClient, capsys: pytest.CaptureFixture[str]) -> None
     assert logged(capsys) == []
 
 
-def test_the_contract_names_what_may_be_sent_and_what_comes_back(client: TestClient) -> None:
+def test_the_contract_names_what_may_be_sent_and_what_comes_back(
+    client: TestClient, scores: TestClient
+) -> None:
     contract = client.get("/openapi.json").json()
     post = contract["paths"][CLASSIFY]["post"]
     assert set(post["requestBody"]["content"]) == {
@@ -133,8 +133,9 @@ def test_the_contract_names_what_may_be_sent_and_what_comes_back(client: TestCli
         *("200", "400", "408", "413", "415", "429", "500", "503", "504")
     }
     verdict = post["responses"]["200"]["content"]["application/json"]["schema"]
-    promised = set(verdict["properties"]["verdicts"]["items"]["properties"])
-    assert promised == set(client.post(CLASSIFY, json=body(LEFT)).json()["verdicts"][0])
+    promised = verdict["properties"]["verdicts"]["items"]
+    for asked, names in ((client, promised["required"]), (scores, promised["properties"])):
+        assert set(names) == set(asked.post(CLASSIFY, json=body(LEFT)).json()["verdicts"][0])
 
 
 def test_a_random_guard_without_a_secret_is_refused(guard: Guard) -> None:

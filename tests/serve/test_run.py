@@ -3,6 +3,8 @@
 import os
 import signal
 import socket
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -11,19 +13,28 @@ import httpx
 import pytest
 import torch
 
-from buckler.data import SPLITS, Dataset, Split
-from buckler.detectors.confidence import Confidence
-from buckler.errors import BundleError, PolicyError, UsageError
-from buckler.guard import Guard, write_bundle
-from buckler.guard.bundle import MemberSource
-from buckler.guard.rule import Thresholds
-from buckler.inputs import InputSpec
-from buckler.models import TorchClassifier
-from buckler.models.nets import digits_cnn
+from buckler.errors import BucklerError, BundleError, PolicyError, UsageError
+from buckler.guard import Guard
+from buckler.ops.access import Key, Keys, digest_of, new_key
 from buckler.serve import Background, serve
-from buckler.serve.run import _listen
+from buckler.serve.judged import Judged
+from buckler.serve.listen import listen
+from buckler.serve.run import _timed
 
-from .tiny import BLANK, CLASSIFY, LEFT, RIGHT, SPEC, Held, body, settings, wait_for
+from .bundles import untrained
+from .tiny import (
+    BLANK,
+    CLASSIFY,
+    LEFT,
+    RIGHT,
+    SPEC,
+    Held,
+    Scripted,
+    accept,
+    body,
+    settings,
+    wait_for,
+)
 
 READY = "/v2/health/ready"
 
@@ -31,21 +42,8 @@ READY = "/v2/health/ready"
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """An untrained net as a bundle, and its digest."""
-    spec = InputSpec((1, 8, 8), tuple("0123456789"), levels=256)
-    empty = Split(torch.zeros(0, 1, 8, 8), torch.zeros(0, dtype=torch.int64), ())
-    guard = Guard(
-        spec=spec,
-        members=(TorchClassifier(digits_cnn()),),
-        weights=(1.0,),
-        temperatures=(1.0,),
-        detectors=(Confidence(),),
-        rule=Thresholds((-1.0,), 0),
-    )
     path = tmp_path_factory.mktemp("serve") / "bundle"
-    data = Dataset("none", spec, dict.fromkeys(SPLITS, empty), 0)
-    return path, write_bundle(
-        guard, data, [MemberSource("plain", "buckler.models.nets:digits_cnn")], path
-    )
+    return path, untrained(path)
 
 
 def test_a_whole_gateway(guard: Guard) -> None:
@@ -83,7 +81,7 @@ def test_many_callers_each_get_their_own(guard: Guard) -> None:
 def test_answers_leave_without_waiting_for_a_full_packet() -> None:
     # asyncio switches Nagle's algorithm off only where the protocol is named; with it, every
     # answer on a kept connection waits 40 ms for an acknowledgement.
-    with _listen(settings()) as listener:
+    with listen(settings(), keys=False) as listener:
         assert listener.proto == socket.IPPROTO_TCP
 
 
@@ -94,13 +92,13 @@ def test_stopping_answers_who_was_there_first(
     gateway = Background(guard, settings(), log=False)
     with ThreadPoolExecutor(2) as callers:
         with gateway as url:
-            batcher = gateway._app.state.batcher
-            monkeypatch.setattr(batcher, "_judge", held)
+            runner = gateway.app.state.runner
+            monkeypatch.setattr(runner, "_judge", held)
             answer = callers.submit(httpx.post, url + CLASSIFY, json=body(LEFT), timeout=30)
             assert held.entered.wait(30)
 
             def let_go_once_not_ready() -> None:
-                wait_for(lambda: not batcher.ready)
+                wait_for(lambda: not runner.ready)
                 held.go.set()
 
             callers.submit(let_go_once_not_ready)
@@ -121,10 +119,71 @@ def test_a_port_in_use(guard: Guard) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com", ""])
 def test_an_open_host_is_refused(guard: Guard, host: str) -> None:
     with (
-        pytest.raises(PolicyError, match=r"^host must be a loopback address.*Got"),
+        pytest.raises(PolicyError, match=r"^host must be a loopback address.*no keys.*Got"),
         Background(guard, settings(host=host), log=False),
     ):
         pass
+
+
+def test_an_open_host_needs_keys(guard: Guard) -> None:
+    key = new_key()
+    ring = Keys([Key("a", "", digest_of(key), frozenset({"infer"}), 1e3, 1e3, None)])
+    with Background(guard, settings(host="0.0.0.0"), log=False, keys=ring) as url:
+        url = url.replace("0.0.0.0", "127.0.0.1")
+        assert httpx.post(url + CLASSIFY, json=body(LEFT)).status_code == 401
+        found = httpx.post(url + CLASSIFY, json=body(LEFT), headers={"x-api-key": key})
+        assert found.status_code == 200
+    with (
+        pytest.raises(UsageError, match=r"^host must be an IP address or localhost\. Got 'a b'"),
+        Background(guard, settings(host="a b"), log=False, keys=ring),
+    ):
+        pass
+
+
+def test_a_hanging_guard_is_told_within_2_s_and_ends_the_process_at_last(guard: Guard) -> None:
+    held = Held()
+    limits = settings(hung_after_s=0.3, abandonments=0, heartbeat_s=3600)
+    gateway = Background(Scripted(held), limits, log=False)  # type: ignore[arg-type]
+    held.go.set()  # the warm-up passes
+    with gateway as url, ThreadPoolExecutor(1) as callers:
+        held.go.clear()
+        held.entered.clear()
+        assert httpx.get(url + READY).status_code == 200
+        answer = callers.submit(httpx.post, url + CLASSIFY, json=body(LEFT), timeout=30)
+        assert held.entered.wait(30)
+        start = time.monotonic()
+        while (ready := httpx.get(url + READY)).status_code == 200:
+            assert time.monotonic() - start < 2
+        assert ready.json()["error"] == "the gateway is not ready: the guard hung"
+        assert answer.result(30).status_code == 503
+        assert httpx.post(url + CLASSIFY, json=body(LEFT)).status_code == 503
+        assert gateway.broken
+        held.go.set()
+
+
+def test_a_guard_that_hangs_too_often_ends_the_process_with_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    go, calls = threading.Event(), []
+
+    def hangs(x: torch.Tensor) -> Judged:
+        calls.append(len(x))
+        if len(calls) > 2:  # the warm-up is two
+            go.wait(30)
+        return accept(x)
+
+    monkeypatch.setattr("buckler.serve.run.load_bundle", lambda *_, **__: Scripted(hangs))
+    limits = settings(hung_after_s=0.1, abandonments=1, heartbeat_s=0.02)
+    with pytest.raises(BucklerError, match=r"^the gateway ended, the guard hung or died too "):
+        serve(Path("none"), limits, log=False)
+    assert calls == [1, 256, 1, 1], "one beat, and one of the thread that took over"
+    go.set()
+
+
+def test_what_is_hung_is_measured_where_nobody_said() -> None:
+    assert _timed(settings(), 0.001).hung_after_s == 1.5
+    assert _timed(settings(), 2.0).hung_after_s == 40.0
+    assert _timed(settings(hung_after_s=3), 2.0).hung_after_s == 3
 
 
 def test_localhost_is_this_machine(guard: Guard) -> None:

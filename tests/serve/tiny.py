@@ -14,6 +14,7 @@ from buckler.guard.rule import Thresholds
 from buckler.inputs import InputSpec
 from buckler.models import TorchClassifier
 from buckler.serve import Settings
+from buckler.serve.judged import Judged
 from buckler.verdict import Verdict
 
 DIGEST = "0123456789abcdef" * 4
@@ -65,19 +66,24 @@ def body(*images: Tensor) -> dict[str, object]:
     return {"rows": torch.cat(images).tolist()}
 
 
-def accept(x: Tensor) -> list[Verdict]:
+def accept(x: Tensor) -> Judged:
     """A judge that accepts all, as sure as the first pixel is bright."""
-    return [Verdict("left", float(row.flatten()[0]), 0.0, "ACCEPTED", (), DIGEST) for row in x]
+    found = [Verdict("left", float(row.flatten()[0]), 0.0, "ACCEPTED", (), DIGEST) for row in x]
+    return Judged(found, torch.tensor([[1.0, 0.0, 0.0]]).repeat(len(x), 1), ("",) * len(x))
 
 
 @dataclass
 class Scripted:
     """A stand-in for a guard whose judge does what a test wants."""
 
-    judge: Callable[[Tensor], list[Verdict]] = accept
+    judge: Callable[[Tensor], Judged] = accept
     spec: InputSpec = SPEC
     digest: str = DIGEST
     random: bool = False
+
+    def judge_with_probabilities(self, x: Tensor) -> tuple[list[Verdict], Tensor]:
+        found = self.judge(x)
+        return found.verdicts, found.probabilities
 
 
 @dataclass
@@ -88,7 +94,7 @@ class Held:
     go: threading.Event = field(default_factory=threading.Event)
     sizes: list[int] = field(default_factory=list)
 
-    def __call__(self, x: Tensor) -> list[Verdict]:
+    def __call__(self, x: Tensor) -> Judged:
         self.sizes.append(len(x))
         self.entered.set()
         assert self.go.wait(30), "the test never let the judge go"

@@ -83,7 +83,7 @@ def _ask_gateway(project: Project) -> None:
         show.line("no adversarial digit was found to send")
         return
     spec = project.data.spec
-    with Background(project.bundle, Settings.read(port=0), log=False) as url:
+    with Background(project.bundle, Settings.read(port=0, expose="scores"), log=False) as url:
         show.line(f"gateway at {url}; the first digit is a {spec.class_names[examples['y'][0]]}")
         clean = _post(url, spec.encode(torch.from_numpy(examples["x"][0])))
         attacked = [_post(url, spec.encode(torch.from_numpy(x))) for x in examples["x_adv"]]

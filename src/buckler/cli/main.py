@@ -15,6 +15,7 @@ from buckler.cli.check import check
 from buckler.cli.demo import demo
 from buckler.cli.harden import harden
 from buckler.cli.init import init
+from buckler.cli.key import key
 from buckler.cli.predict import predict
 from buckler.cli.redteam import redteam
 from buckler.cli.run import run
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 for verb in (init, run, assess, harden, build, certify, check, predict, serve, redteam, demo):
     app.command()(verb)
+app.add_typer(key, name="key")
 
 
 def main() -> None:

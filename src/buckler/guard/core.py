@@ -72,12 +72,22 @@ class Guard:
 
         Raises: DataError if x is not what the spec says.
         """
-        self.spec.check(x)
-        if not len(x):
-            return []
-        return [verdict for part in x.split(_CHUNK) for verdict in self._judge(part)]
+        return self.judge_with_probabilities(x)[0]
 
-    def _judge(self, x: Tensor) -> list[Verdict]:
+    def judge_with_probabilities(self, x: Tensor) -> tuple[list[Verdict], Tensor]:
+        """What `judge` says, and what it predicts from, of one forward.
+
+        Returns: one verdict a row; the members' mean probabilities (n, k) float32, zeros in a row
+            whose numbers are not finite.
+
+        Raises: DataError if x is not what the spec says.
+        """
+        self.spec.check(x)
+        parts = [self._judge(part) for part in x.split(_CHUNK)] if len(x) else []
+        verdicts = [verdict for found, _ in parts for verdict in found]
+        return verdicts, torch.cat([x.new_zeros(0, self.spec.classes), *(p for _, p in parts)])
+
+    def _judge(self, x: Tensor) -> tuple[list[Verdict], Tensor]:
         with torch.inference_mode():
             features, scores = self._look(x, self._keys(x, self.secret))
             return self._verdicts(features, scores)
@@ -176,13 +186,13 @@ class Guard:
         reject = torch.where(hidden, reject + (above - reject).detach(), reject)
         return torch.cat([z, reject[:, None]], 1)
 
-    def _verdicts(self, features: Features, scores: Tensor) -> list[Verdict]:
+    def _verdicts(self, features: Features, scores: Tensor) -> tuple[list[Verdict], Tensor]:
         log_sure, predicted = features.log_probs[0].max(1)
         over = self.rule.over(scores, predicted)
-        flagged = over > 0
+        flagged, finite = over > 0, _finite(features, scores, over)
         names = tuple(part.name for part in self.detectors)
         reasons = iter(self.rule.reasons(scores[:, flagged], names) if bool(flagged.any()) else ())
-        columns = (predicted, log_sure.exp(), flagged, _finite(features, scores, over))
+        columns = (predicted, log_sure.exp(), flagged, finite)
         rows = zip(self.rule.anomaly(scores), *(c.tolist() for c in columns), strict=True)
         verdicts = []
         for odd, label, sure, suspicious, whole in rows:
@@ -197,7 +207,8 @@ class Guard:
                     bundle=self.digest,
                 )
             )
-        return verdicts
+        probabilities = features.log_probs[0].exp().clamp(max=1).float()
+        return verdicts, probabilities.masked_fill(~finite[:, None], 0)
 
 
 _CHUNK = 512  # rows judged at a time: memory stays bounded however many come

@@ -101,8 +101,8 @@ class RemoteClassifier:
         try:
             asked = [self._output] if self._output else []
             request = wire.infer_request({self._input: rows}, asked)
-            reply = self.endpoint.post(f"{self._url}/infer", request, len(rows))
-            found = wire.read_infer_response(reply)
+            reply = self.endpoint.post(f"{self._url}/infer", request.head, len(rows))
+            found = wire.read_infer_response(reply).outputs
         except DataError as error:
             raise UsageError(f"{self._url}: {error}") from None
         return self._logits(found, len(rows))

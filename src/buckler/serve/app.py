@@ -7,32 +7,104 @@ from importlib.metadata import version
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry
+from starlette.middleware.gzip import GZipMiddleware
+from torch import Tensor
 
-from buckler.errors import PolicyError
+from buckler.errors import PolicyError, UsageError
 from buckler.guard import Guard
-from buckler.serve import contract
-from buckler.serve.batcher import Batcher
+from buckler.ops.access import KeyRing
+from buckler.serve import contract, v2_contract
+from buckler.serve.access import Access, check_gates, gate
 from buckler.serve.body import Intake
+from buckler.serve.desk import Desk
+from buckler.serve.docs import DOCS, STYLE, add_docs
 from buckler.serve.frame import Frame
-from buckler.serve.observe import Metrics, stderr_log
-from buckler.serve.refusal import answer_errors, reply
-from buckler.serve.settings import Settings
+from buckler.serve.judged import Judged, checked, join, judging
+from buckler.serve.keys import read_keys
+from buckler.serve.observe import Metrics, batch_sizes, stderr_log
+from buckler.serve.outputs import shown, verdicts
+from buckler.serve.quota import Quota
+from buckler.serve.refusal import NOT_READY, answer_errors, reply
+from buckler.serve.runner import Limits, Runner
+from buckler.serve.settings import HUNG_AFTER_S, Settings
+from buckler.serve.v2 import V2, Answer, add_v2, paths
 
 CLASSIFY, LIVE, READY = "/v1/classify", "/v2/health/live", "/v2/health/ready"
 METRICS, OPENAPI = "/metrics", "/openapi.json"
-_NOT_READY = "the gateway is not ready: it is starting, stopping or broken"
+_ZIPPED = 1024  # bytes from which an answer is compressed for those who take it so
 
 
-def create_app(guard: Guard, settings: Settings, *, log: bool = True) -> FastAPI:
+def create_app(
+    guard: Guard, settings: Settings, *, log: bool = True, keys: KeyRing | None = None
+) -> FastAPI:
     """The gateway before `guard`. The thread that judges lives as long as the app's lifespan.
 
     Args:
         log: one line of JSON a request, to stderr.
+        keys: who may call; those of settings.keys_file if not given. None at all: this machine.
 
-    Raises: PolicyError if the settings ask for another bundle than the guard's, or the guard draws
+    Raises: UsageError for a file of keys that cannot be read, or inputs too large for the queue;
+        PolicyError if the settings ask for another bundle than the guard's, or the guard draws
         at random and nobody set the secret of its draws.
     """
+    _check(guard, settings)
+    if keys is None and settings.keys_file is not None:
+        keys = read_keys(settings.keys_file)
+    registry = CollectorRegistry()
+    runner = _runner(guard, settings, batch_sizes(registry))
+    quota = Quota(1 / settings.workers)
+    metrics = Metrics(runner, registry)
+    app = FastAPI(
+        title="Buckler",
+        version=version("buckler"),
+        openapi_url=OPENAPI,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=_lifespan(runner),
+    )
+    app.state.runner = runner
+    named = (CLASSIFY, LIVE, READY, METRICS, OPENAPI, DOCS, STYLE, *paths(settings, guard.digest))
+    app.add_middleware(GZipMiddleware, minimum_size=_ZIPPED, compresslevel=4)
+    app.add_middleware(
+        Frame,
+        metrics=metrics,
+        routes=frozenset(named),
+        log=stderr_log() if log else None,
+        closing=lambda: runner.draining,
+        https=settings.https,
+    )
+    answer_errors(app)
+    desk = Desk(runner, quota, settings.deadline_s)
+    intake = Intake(guard.spec, settings)
+
+    async def answer(request: Request, x: Tensor, until: float) -> Judged:
+        judged = await desk.answer(request.state.caller, x, until)
+        request.state.trace.verdicts = judged.verdicts
+        return judged
+
+    _add_classify(app, guard, intake, settings, answer)
+    add_v2(app, V2(guard, intake, settings, answer, lambda: runner.ready))
+    _add_health(app, runner)
+    add_docs(app)
+
+    @app.get(
+        METRICS,
+        summary="Counts for Prometheus",
+        response_class=PlainTextResponse,
+        responses=contract.refusals(500),
+    )
+    async def numbers() -> Response:
+        # Many numbers take long to print: the answers to others do not wait for it.
+        page = await asyncio.to_thread(metrics.page)
+        return Response(page, media_type=CONTENT_TYPE_LATEST)
+
+    gate(app, Access(keys, quota, desk.check))
+    return app
+
+
+def _check(guard: Guard, settings: Settings) -> None:
     if guard.random and not guard.secret:
         raise PolicyError(
             "this bundle's guard draws at random, and whoever knows the secret of its draws can "
@@ -42,38 +114,36 @@ def create_app(guard: Guard, settings: Settings, *, log: bool = True) -> FastAPI
         raise PolicyError(
             f"the guard's digest must be {settings.digest}. Got {guard.digest or 'none'}: refused"
         )
-    batcher = Batcher(guard.judge, settings.max_rows, settings.max_waiting)
-    metrics = Metrics(batcher.rows_waiting)
-    app = FastAPI(
-        title="Buckler",
-        version=version("buckler"),
-        openapi_url=OPENAPI,
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-        lifespan=_lifespan(batcher),
+
+
+def _runner(guard: Guard, settings: Settings, on_batch: Callable[[int], None]) -> Runner[Judged]:
+    blank = guard.spec.blank()
+    row_bytes = blank.nbytes
+    if settings.max_rows * row_bytes > settings.queue_bytes:
+        raise UsageError(
+            f"queue_bytes must hold a request of max_rows ({settings.max_rows}) inputs of "
+            f"{row_bytes} bytes each. Got {settings.queue_bytes}"
+        )
+    judge = judging(guard)
+    return Runner(
+        lambda x: checked(judge(x)),
+        join,
+        blank,
+        Limits(
+            batch_rows=settings.batch_rows,
+            queue_rows=settings.queue_rows,
+            queue_bytes=settings.queue_bytes,
+            hung_after_s=settings.hung_after_s or HUNG_AFTER_S,
+            heartbeat_s=settings.heartbeat_s,
+            abandonments=settings.abandonments,
+        ),
+        on_batch,
     )
-    app.state.batcher = batcher
-    app.add_middleware(
-        Frame,
-        metrics=metrics,
-        routes=frozenset((CLASSIFY, LIVE, READY, METRICS, OPENAPI)),
-        log=stderr_log() if log else None,
-    )
-    answer_errors(app)
-    _add_classify(app, guard, batcher, settings)
-    _add_health(app, batcher)
-
-    @app.get(METRICS, summary="Counts for Prometheus", response_class=PlainTextResponse)
-    async def numbers() -> Response:
-        return Response(metrics.page(), media_type=CONTENT_TYPE_LATEST)
-
-    return app
 
 
-def _add_classify(app: FastAPI, guard: Guard, batcher: Batcher, settings: Settings) -> None:
-    intake = Intake(guard.spec, settings)
-
+def _add_classify(
+    app: FastAPI, guard: Guard, intake: Intake, settings: Settings, answer: Answer
+) -> None:
     @app.post(
         CLASSIFY,
         summary="A verdict for each input",
@@ -83,35 +153,38 @@ def _add_classify(app: FastAPI, guard: Guard, batcher: Batcher, settings: Settin
     async def classify(request: Request) -> Response:
         until = asyncio.get_running_loop().time() + settings.deadline_s
         x = await intake.rows(request, until)
+        judged = await answer(request, x, until)
         trace = request.state.trace
-        trace.verdicts = await batcher.answer(x, until)
-        answer = {
-            "verdicts": [verdict.to_dict() for verdict in trace.verdicts],
+        found = {
+            "verdicts": verdicts(judged, shown(settings.expose, trace.roles)),
             "bundle": guard.digest,
             "request_id": trace.request_id,
         }
-        return reply(200, answer)
+        return reply(200, found)
 
 
-def _add_health(app: FastAPI, batcher: Batcher) -> None:
-    @app.get(LIVE, summary="The process answers")
+def _add_health(app: FastAPI, runner: Runner[Judged]) -> None:
+    @app.get(LIVE, summary="The process answers", responses=v2_contract.live())
     async def live() -> Response:
         return reply(200, {"live": True})
 
-    @app.get(READY, summary="Requests may be sent", responses=contract.refusals(503))
+    @app.get(READY, summary="Requests may be sent", responses=v2_contract.ready())
     async def ready() -> Response:
-        if batcher.ready:
+        why = runner.not_ready
+        if not why:
             return reply(200, {"live": True, "ready": True})
-        return reply(503, {"live": True, "ready": False, "error": _NOT_READY})
+        error = f"the gateway is not ready: {NOT_READY[why]}"
+        return reply(503, {"live": True, "ready": False, "error": error})
 
 
 def _lifespan(
-    batcher: Batcher,
+    runner: Runner[Judged],
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        batcher.start()
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        check_gates(app)
+        runner.start()
         yield
-        await asyncio.to_thread(batcher.stop)
+        await asyncio.to_thread(runner.stop)
 
     return lifespan

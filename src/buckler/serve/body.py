@@ -1,9 +1,11 @@
 """What arrives, as rows the guard can judge: an image, a form of images, or JSON."""
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncGenerator, Sequence
-from typing import Final
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, TypeVar
 
 import torch
 from fastapi import Request
@@ -14,22 +16,28 @@ from torch import Tensor
 
 from buckler.errors import DataError
 from buckler.inputs import InputSpec
-from buckler.serve.batcher import busy
-from buckler.serve.refusal import RefusedError
+from buckler.serve.inflate import CODINGS, inflated, too_large
+from buckler.serve.refusal import RefusedError, busy
 from buckler.serve.rows import rows_from_json
 from buckler.serve.settings import Settings
 
+# It has a line for every broken form, which anyone may send as many of as they like.
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
+
+T = TypeVar("T")
 _PARSERS: Final = 2
+QUICK: Final = 64 * 1024
+"""Bytes of numbers that the event loop may parse itself: a thread costs more."""
 _KINDS = "an image (image/*), a form of images (multipart/form-data) or rows (application/json)"
 
 
 class Intake:
-    """Reads bodies: so many at once, none too large, none past its deadline."""
+    """Reads bodies: so many bytes at once, none too large, none past its deadline."""
 
     def __init__(self, spec: InputSpec, settings: Settings) -> None:
         self._spec = spec
         self._settings = settings
-        self._open = 0
+        self._reading = 0
         # Decoding is work for a processor: more at once would only take memory.
         self._parsers = asyncio.Semaphore(_PARSERS)
 
@@ -39,39 +47,70 @@ class Intake:
         Raises: DataError for what the guard cannot take; RefusedError 408, 413, 415, 429 or 504.
         """
         kind = _kind(request.headers)
-        if self._open >= self._settings.max_waiting:
-            raise busy(self._open)
-        self._open += 1
-        try:
-            content = await _in_time(request, self._settings.max_body_bytes, until)
-            files = [content]
+        async with self.content(request, until) as content:
+            files: Sequence[bytes | bytearray] = [content]
             if kind == "multipart/form-data":
-                files = await _files(request.headers, content, self._settings.max_rows)
+                files = await _files(request.headers, bytes(content), self._settings.max_rows)
+            if kind == "application/json" and len(content) <= QUICK:
+                return self._parse(kind, files, until)
+            return await self.in_thread(lambda: self._parse(kind, files, until), until)
+
+    @asynccontextmanager
+    async def content(self, request: Request, until: float) -> AsyncIterator[bytes | bytearray]:
+        """The whole body, without its content coding; it has its place until it is parsed.
+
+        Raises: RefusedError 408, 413, 415, 429 or 504.
+        """
+        coding = _coding(request.headers)
+        limit = self._settings.max_body_bytes
+        size = _expected(request.headers, limit)
+        # What is packed may become as large as is allowed.
+        size = size if coding == "identity" else limit
+        if self._reading + size > self._settings.max_reading_bytes:
+            raise busy(f"{self._reading} bytes of bodies are being read", 1, "reading")
+        self._reading += size
+        try:
+            content: bytes | bytearray = await _in_time(request, limit, until)
+            if coding != "identity":
+                content = await self.in_thread(lambda: inflated(content, coding, limit), until)
+            yield content
+        finally:
+            self._reading -= size
+
+    async def in_thread(self, parse: Callable[[], T], until: float) -> T:
+        """What `parse` gives; few at once. Raises: RefusedError 504 if that takes too long."""
+        try:
             async with asyncio.timeout_at(until), self._parsers:
-                return await asyncio.to_thread(self._parse, kind, files, until)
+                return await asyncio.to_thread(parse)
         except TimeoutError:
             raise _too_slow() from None
-        finally:
-            self._open -= 1
 
-    def _parse(self, kind: str, files: Sequence[bytes], until: float) -> Tensor:
+    def _parse(self, kind: str, files: Sequence[bytes | bytearray], until: float) -> Tensor:
         if kind == "application/json":
             return rows_from_json(files[0], self._spec, self._settings.max_rows)
-        images = []
-        for number, content in enumerate(files, 1):
-            # A thread cannot be stopped from outside, and a small file may hold a large image.
-            if time.monotonic() > until:
-                raise _too_slow()
-            try:
-                images.append(self._spec.decode(content))
-            except DataError as error:
-                if len(files) == 1:
-                    raise
-                raise DataError(f"file {number} of {len(files)}: {error}") from None
-        return self._spec.check(torch.cat(images))
+        return images(files, self._spec, until, "file")
 
 
-async def _in_time(request: Request, limit: int, until: float) -> bytes:
+def images(files: Sequence[bytes | bytearray], spec: InputSpec, until: float, what: str) -> Tensor:
+    """x (n, *shape) of image files, checked; what: the word for one of them.
+
+    Raises: DataError for what is no image; RefusedError 504 past the loop's time `until`.
+    """
+    found = []
+    for number, content in enumerate(files, 1):
+        # A thread cannot be stopped from outside, and a small file may hold a large image.
+        if time.monotonic() > until:
+            raise _too_slow()
+        try:
+            found.append(spec.decode(bytes(content)))
+        except DataError as error:
+            if len(files) == 1:
+                raise
+            raise DataError(f"{what} {number} of {len(files)}: {error}") from None
+    return spec.check(torch.cat(found))
+
+
+async def _in_time(request: Request, limit: int, until: float) -> bytearray:
     try:
         async with asyncio.timeout_at(until):
             return await read_body(request, limit)
@@ -79,27 +118,46 @@ async def _in_time(request: Request, limit: int, until: float) -> bytes:
         raise RefusedError(408, "the body was not there in time: send it faster") from None
 
 
-async def read_body(request: Request, limit: int) -> bytes:
+async def read_body(request: Request, limit: int) -> bytearray:
     """The whole body. Raises: RefusedError 413 once more than `limit` bytes must come."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
-        raise _too_large(limit)
+    _expected(request.headers, limit)
     content = bytearray()
     async for chunk in request.stream():
         if len(content) + len(chunk) > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
         content += chunk
-    return bytes(content)
+    return content
+
+
+def _expected(headers: Headers, limit: int) -> int:
+    """The most bytes that may come. Raises: RefusedError 413 if the caller says more than `limit`.
+
+    More than was said never comes: the server reads the rest as the next request.
+    """
+    declared = headers.get("content-length", "")
+    # No more digits than a limit can have: a long number takes long to read.
+    if not (declared.isascii() and declared.isdecimal()):
+        return limit
+    if len(declared) > 18 or int(declared) > limit:
+        raise too_large(limit)
+    return int(declared)
 
 
 def _kind(headers: Headers) -> str:
     """The body's media type. Raises: RefusedError 415 for one that no input has."""
-    if headers.get("content-encoding", "identity") != "identity":
-        raise RefusedError(415, "send the body as it is, without Content-Encoding")
     given = parse_options_header(headers.get("content-type"))[0].decode("latin-1").lower()
     if given.startswith("image/") or given in ("multipart/form-data", "application/json"):
         return given
     raise RefusedError(415, f"the Content-Type must be {_KINDS}. Got {given[:80]!r}")
+
+
+def _coding(headers: Headers) -> str:
+    """The body's content coding. Raises: RefusedError 415 for one that is not taken."""
+    given = headers.get("content-encoding", "identity").strip().lower()
+    if given not in CODINGS:
+        allowed = ", ".join(CODINGS)
+        raise RefusedError(415, f"the Content-Encoding must be {allowed}. Got {given[:80]!r}")
+    return given
 
 
 async def _files(headers: Headers, content: bytes, max_rows: int) -> list[bytes]:
@@ -128,7 +186,3 @@ async def _files(headers: Headers, content: bytes, max_rows: int) -> list[bytes]
 
 def _too_slow() -> RefusedError:
     return RefusedError(504, "the body could not be parsed in time: send fewer rows at once")
-
-
-def _too_large(limit: int) -> RefusedError:
-    return RefusedError(413, f"the body may have at most {limit} bytes: send fewer rows at once")

@@ -1,5 +1,6 @@
 """What /openapi.json says of the routes; the routes themselves parse by hand."""
 
+import math
 from typing import Any
 
 from buckler.inputs import InputSpec
@@ -9,17 +10,23 @@ _ERROR = {
     "properties": {"error": {"type": "string", "description": "one sentence for a person"}},
     "required": ["error"],
 }
+_NUMBER = {"type": "number", "minimum": 0, "maximum": 1}
 _VERDICT = {
     "type": "object",
     "properties": {
         "prediction": {"type": "string"},
-        "confidence": {"type": "number", "minimum": 0, "maximum": 1},
-        "anomaly_score": {"type": "number", "minimum": 0, "maximum": 1},
+        "confidence": {**_NUMBER, "description": "only where scores are shown"},
+        "anomaly_score": {**_NUMBER, "description": "only where scores are shown"},
         "status": {"enum": ["ACCEPTED", "SUSPICIOUS"]},
-        "reasons": {"type": "array", "items": {"type": "string"}},
+        "reasons": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "only where scores are shown",
+        },
         "bundle": {"type": "string", "description": "digest of the bundle that judged"},
+        "review_id": {"type": "string", "description": "empty where nobody reviews the input"},
     },
-    "required": ["prediction", "confidence", "anomaly_score", "status", "reasons", "bundle"],
+    "required": ["prediction", "status", "bundle", "review_id"],
 }
 _ANSWER = {
     "type": "object",
@@ -32,19 +39,29 @@ _ANSWER = {
 }
 _REFUSALS = {
     400: "an input that the model cannot take",
+    404: "no such model, or no such version",
     408: "the body came too slowly",
     413: "the body is too large",
     415: "the body is of no kind that can be an input",
     429: "too many requests wait; Retry-After says when to come again",
-    500: "the guard could not judge; nothing was accepted",
+    500: "the gateway or its guard failed; nothing was accepted",
     503: "starting, stopping or broken",
     504: "no answer before the deadline",
 }
 
 
+INPUT_REFUSED = (400, 408, 413, 415, 429, 500, 503, 504)
+"""The refusals of a route that takes inputs."""
+
+
 def request_body(spec: InputSpec, max_rows: int) -> dict[str, Any]:
     """The bodies POST /v1/classify takes, as an OpenAPI requestBody."""
-    row = {"type": "array", "description": f"numbers of shape {spec.shape}, nested or flat"}
+    low, high = spec.box
+    numbers = {"type": "number", "minimum": low, "maximum": high}
+    count = math.prod(spec.shape)
+    flat = {"type": "array", "items": numbers, "minItems": count, "maxItems": count}
+    nested = {"type": "array", "items": {"type": "array"}, "description": f"shape {spec.shape}"}
+    row = flat if len(spec.shape) == 1 else {"anyOf": [flat, nested]}
     rows = {"type": "array", "items": row, "minItems": 1, "maxItems": max_rows}
     content: dict[str, Any] = {
         "application/json": {
@@ -67,14 +84,15 @@ def request_body(spec: InputSpec, max_rows: int) -> dict[str, Any]:
 
 def responses() -> dict[int | str, dict[str, Any]]:
     """The answers of POST /v1/classify. SUSPICIOUS is an answer, not an error: 200."""
-    verdicts = _json("a verdict for each input, ACCEPTED or SUSPICIOUS", _ANSWER)
-    return {200: verdicts, **refusals(*_REFUSALS)}
+    verdicts = answer("a verdict for each input, ACCEPTED or SUSPICIOUS", _ANSWER)
+    return {200: verdicts, **refusals(*INPUT_REFUSED)}
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The answers that are one sentence."""
-    return {status: _json(_REFUSALS[status], _ERROR) for status in statuses}
+    return {status: answer(_REFUSALS[status], _ERROR) for status in statuses}
 
 
-def _json(description: str, schema: dict[str, Any]) -> dict[str, Any]:
+def answer(description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """A response in JSON."""
     return {"description": description, "content": {"application/json": {"schema": schema}}}

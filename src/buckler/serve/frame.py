@@ -3,6 +3,7 @@
 import re
 import time
 import uuid
+from collections.abc import Callable
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -10,6 +11,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from buckler.serve.observe import Log, Metrics, Trace, log_line
 from buckler.serve.refusal import UNFORESEEN, failure
 
+_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+}
+"""On every answer that does not say otherwise: a page of ours may load what is ours."""
+_HTTPS = {**_HEADERS, "strict-transport-security": "max-age=31536000"}
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -20,15 +30,25 @@ class Frame:
         routes: the paths that are counted by name; all others are one, or anyone could fill the
             metrics with names.
         log: None: silent.
+        closing: whether connections should end with their next answer.
+        https: tell browsers to come through TLS only.
     """
 
     def __init__(
-        self, app: ASGIApp, metrics: Metrics, routes: frozenset[str], log: Log | None
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        routes: frozenset[str],
+        log: Log | None,
+        closing: Callable[[], bool],
+        https: bool,
     ) -> None:
         self._app = app
         self._metrics = metrics
         self._routes = routes
         self._log = log
+        self._closing = closing
+        self._headers = _HTTPS if https else _HEADERS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -46,7 +66,10 @@ class Frame:
                 trace.code = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["x-request-id"] = trace.request_id
-                headers["x-content-type-options"] = "nosniff"
+                for name, value in self._headers.items():
+                    headers.setdefault(name, value)
+                if self._closing():
+                    headers["connection"] = "close"
             await send(message)
 
         start = time.perf_counter()

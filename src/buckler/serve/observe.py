@@ -4,7 +4,7 @@ import sys
 from collections import Counter as Counts
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -22,15 +22,44 @@ class Trace:
     request_id: str
     route: str
     code: int = 500
+    refusal: str = ""
+    key_id: str = ""
+    roles: frozenset[str] = frozenset()
     verdicts: Sequence[Verdict] = ()
     failure: BaseException | None = field(default=None, repr=False)
+
+
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+def batch_sizes(registry: CollectorRegistry) -> Callable[[int], None]:
+    """Counts the rows of each batch."""
+    sizes = Histogram(
+        "buckler_batch_rows", "Inputs judged together", buckets=_ROWS, registry=registry
+    )
+    return sizes.observe
+
+
+class Gauged(Protocol):
+    """What the metrics read of a runner."""
+
+    @property
+    def rows_waiting(self) -> int: ...
+    @property
+    def bytes_waiting(self) -> int: ...
+    @property
+    def age(self) -> float: ...
+    @property
+    def ready(self) -> bool: ...
+    @property
+    def abandoned(self) -> int: ...
 
 
 class Metrics:
     """Prometheus counts in a registry of their own, so that two gateways share none."""
 
-    def __init__(self, rows_waiting: Callable[[], int]) -> None:
-        self._registry = CollectorRegistry()
+    def __init__(self, runner: Gauged, registry: CollectorRegistry) -> None:
+        self._registry = registry
         self._verdicts = Counter(
             "buckler_verdicts", "Verdicts", ("status", "bundle"), registry=self._registry
         )
@@ -44,12 +73,24 @@ class Metrics:
             buckets=_SECONDS,
             registry=self._registry,
         )
-        rows = Gauge("buckler_queue_rows", "Inputs that wait", registry=self._registry)
-        rows.set_function(rows_waiting)
+        self._refusals = Counter(
+            "buckler_refusals", "Requests refused", ("reason",), registry=self._registry
+        )
+        gauges: dict[str, tuple[str, Callable[[], float]]] = {
+            "queue_rows": ("Inputs that wait", lambda: runner.rows_waiting),
+            "queue_bytes": ("Bytes of the inputs that wait", lambda: runner.bytes_waiting),
+            "batch_age_seconds": ("Since the batch in hand was taken", lambda: runner.age),
+            "ready": ("1 if requests may be sent", lambda: runner.ready),
+            "runner_abandoned": ("Threads that hung or died", lambda: runner.abandoned),
+        }
+        for name, (meaning, read) in gauges.items():
+            Gauge(f"buckler_{name}", meaning, registry=self._registry).set_function(read)
 
     def count(self, trace: Trace, seconds: float) -> None:
         self._requests.labels(trace.route, str(trace.code)).inc()
         self._seconds.labels(trace.route).observe(seconds)
+        if trace.refusal:
+            self._refusals.labels(trace.refusal).inc()
         for verdict in trace.verdicts:
             self._verdicts.labels(verdict.status, verdict.bundle[:12]).inc()
 
@@ -64,6 +105,8 @@ def log_line(trace: Trace, seconds: float) -> dict[str, Any]:
         "request_id": trace.request_id,
         "route": trace.route,
         "code": trace.code,
+        "key": trace.key_id,
+        "refusal": trace.refusal,
         "rows": len(trace.verdicts),
         "seconds": round(seconds, 6),
         "statuses": dict(Counts(verdict.status for verdict in trace.verdicts)),

@@ -1,5 +1,6 @@
 """RefusedError: a request that gets no verdict, and the sentence its caller reads."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,18 +14,78 @@ from buckler.errors import BucklerError, DataError
 
 UNFORESEEN = "the gateway failed on this request: its log has the reason under this request id"
 _NOT_HERE = (
-    "there is nothing at this path: inputs go to POST /v1/classify, "
-    "health is at GET /v2/health/ready, numbers at GET /metrics"
+    "there is nothing at this path: inputs go to POST /v1/classify or to the V2 protocol at /v2, "
+    "health is at GET /v2/health/ready, numbers at GET /metrics, all is written down at GET /docs"
 )
+_LONGEST_RETRY_S = 60
+_REASONS = {
+    401: "key",
+    403: "role",
+    408: "slow",
+    413: "size",
+    429: "full",
+    500: "failure",
+    503: "not_ready",
+    504: "deadline",
+}
+NOT_READY = {
+    "starting": "it is starting",
+    "stopping": "it is stopping",
+    "hung": "the guard hung",
+    "dead": "the thread that judges died",
+    "restarting": "the guard hung or died and is being restarted",
+    "broken": "the guard fails on a blank input",
+}
+"""What a runner that is not ready says of itself."""
 
 
 class RefusedError(BucklerError):
-    """No verdict: the HTTP status, one sentence, and when to come again."""
+    """No verdict: the HTTP status, one sentence, and when to come again.
 
-    def __init__(self, status: int, sentence: str, retry_after_s: int | None = None) -> None:
+    Args:
+        reason: one word for the metrics, where the status alone does not tell.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        sentence: str,
+        retry_after_s: int | None = None,
+        *,
+        reason: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(sentence)
         self.status = status
-        self.headers = {} if retry_after_s is None else {"retry-after": str(retry_after_s)}
+        self.reason = reason or _REASONS.get(status, "input")
+        self.headers = dict(headers or {})
+        if retry_after_s is not None:
+            self.headers["retry-after"] = str(retry_after_s)
+
+
+def busy(with_what: str, seconds: float, reason: str = "full") -> RefusedError:
+    """429: come again in about `seconds`."""
+    wait = min(max(math.ceil(min(seconds, _LONGEST_RETRY_S)), 1), _LONGEST_RETRY_S)
+    sentence = f"the gateway is busy, {with_what}: try again in {wait} s"
+    return RefusedError(429, sentence, wait, reason=reason)
+
+
+def late() -> RefusedError:
+    return RefusedError(504, "the guard did not answer in time: try again", 1)
+
+
+def not_now(why: str) -> RefusedError:
+    """503; `why` is one of NOT_READY."""
+    return RefusedError(503, f"the gateway does not judge now: {NOT_READY[why]}", 1)
+
+
+def could_not_judge(error: BaseException) -> RefusedError:
+    """500, whose cause is for the log."""
+    refusal = RefusedError(
+        500, "the guard could not judge this input: nothing was accepted, the log has the reason"
+    )
+    refusal.__cause__ = error
+    return refusal
 
 
 def reply(status: int, value: object, headers: Mapping[str, str] | None = None) -> Response:
@@ -49,10 +110,12 @@ def answer_errors(app: FastAPI) -> None:
 async def _refused(request: Request, error: Any) -> Response:
     # What made the guard fail is for the log, not for the caller.
     request.state.trace.failure = error.__cause__
+    request.state.trace.refusal = error.reason
     return failure(error.status, str(error), error.headers)
 
 
-async def _bad_input(_: Request, error: Exception) -> Response:
+async def _bad_input(request: Request, error: Exception) -> Response:
+    request.state.trace.refusal = "input"
     return failure(400, str(error))
 
 

@@ -15,7 +15,7 @@ _NUMBERS = {int, float}
 _IN_JSON = {"bool": "true or false", "NoneType": "null", "str": "text", "dict": "an object"}
 
 
-def rows_from_json(body: bytes, spec: InputSpec, max_rows: int) -> Tensor:
+def rows_from_json(body: bytes | bytearray, spec: InputSpec, max_rows: int) -> Tensor:
     """x (n, *spec.shape) float32, checked.
 
     Raises: DataError naming the first thing wrong. NaN and infinity are no JSON.

@@ -1,7 +1,6 @@
 """Serving: bind, load, warm up, answer until told to stop, drain."""
 
-import errno
-import ipaddress
+import math
 import signal
 import socket
 import threading
@@ -11,18 +10,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-import torch
 import uvicorn
 from fastapi import FastAPI
 
-from buckler.errors import BucklerError, BundleError, PolicyError, UsageError
+from buckler.errors import BucklerError, BundleError
 from buckler.guard import Guard, load_bundle
 from buckler.guard.bundle import OWN_FACTORIES
+from buckler.ops.access import KeyRing
 from buckler.serve.app import create_app
-from buckler.serve.settings import Settings
+from buckler.serve.connection import connection
+from buckler.serve.listen import listen, refuse_new, url_of
+from buckler.serve.settings import HUNG_AFTER_S, Settings
+from buckler.serve.workers import supervise
 
-_GRACE_S = 5
-_BACKLOG = 128
+_LINGER_S = 1.0
+_SLOWER = 20  # times a full batch's time at the start: no longer slow, but hung
 
 
 def serve(
@@ -38,43 +40,91 @@ def serve(
         on_ready: called with the URL once requests are accepted.
         log: one line of JSON a request, to stderr.
 
-    Raises: UsageError for a port in use; PolicyError for an open host, another digest than asked
-        or a factory not listed; BundleError for a bundle that is broken.
+    Raises: UsageError for a port in use; PolicyError for an open host without keys, another digest
+        than asked or a factory not listed; BundleError for a bundle that is broken; BucklerError
+        for a guard that hung or died too often.
     """
-    gateway = Background(bundle, settings, log=log)
-    with gateway as url:
-        with _signals() as caught:
+    if settings.workers > 1:
+        with listen(settings, keys=settings.keys_file is not None) as shared, signals() as caught:
+            child = (serve_one, (bundle, settings, shared, log))
+            supervise(
+                child, settings.workers, lambda: on_ready and on_ready(url_of(shared)), caught
+            )
+        return
+    serve_one(bundle, settings, None, log, on_ready)
+
+
+def serve_one(
+    bundle: Path,
+    settings: Settings,
+    listener: socket.socket | None,
+    log: bool,
+    on_ready: Callable[[str], None] | None = None,
+    wanted: Callable[[], bool] = lambda: True,
+) -> None:
+    """`serve` in this process, on a listener that others may share, as long as it is `wanted`."""
+    gateway = Background(bundle, settings, log=log, listener=listener)
+    # A second SIGTERM changes nothing (a supervisor may send one to the group and one to each);
+    # a second Ctrl-C ends the process at once.
+    with signals(signal.SIGTERM) as told, gateway as url:
+        with signals(signal.SIGINT) as interrupted:
             if on_ready is not None:
                 on_ready(url)
-            while not caught and gateway.running:
-                time.sleep(0.1)
-        # From here a second signal ends the process at once.
-        if not caught:
-            raise BucklerError("the gateway stopped by itself: what it wrote to stderr says why")
+            while gateway.running and not gateway.broken:
+                if told or interrupted or not wanted():
+                    break
+                time.sleep(0.05)
+        asked = bool(told or interrupted or not wanted())
+    if not asked:
+        why = "the guard hung or died too often" if gateway.broken else "it stopped by itself"
+        raise BucklerError(f"the gateway ended, {why}: what it wrote to stderr says more")
 
 
 class Background:
-    """The gateway in a thread of this process: `with Background(guard, settings) as url:`."""
+    """The gateway in a thread of this process: `with Background(guard, settings) as url:`.
 
-    def __init__(self, source: Guard | Path, settings: Settings, *, log: bool = True) -> None:
+    Args:
+        keys: who may call; those of settings.keys_file if not given.
+        listener: one that others share and close; its own if not given.
+    """
+
+    def __init__(
+        self,
+        source: Guard | Path,
+        settings: Settings,
+        *,
+        log: bool = True,
+        keys: KeyRing | None = None,
+        listener: socket.socket | None = None,
+    ) -> None:
         self._source = source
         self._settings = settings
         self._log = log
+        self._keys = keys
+        self._shared = listener
 
     @property
     def running(self) -> bool:
         return self._thread.is_alive()
 
+    @property
+    def broken(self) -> bool:
+        """Its guard hung or died too often: only a new process helps."""
+        return bool(self.app.state.runner.broken)
+
     def __enter__(self) -> str:
-        listener = _listen(self._settings)
+        keys = self._keys is not None or self._settings.keys_file is not None
+        self._listener = self._shared or listen(self._settings, keys=keys)
         try:
             guard = self._load()
-            _warm_up(guard)
-            self._app = create_app(guard, self._settings, log=self._log)
-            self._server = uvicorn.Server(_config(self._app, self._log))
-            host, port = listener.getsockname()[:2]
+            settings = _timed(self._settings, _warm_up(guard, self._settings.batch_rows))
+            self.app = create_app(guard, settings, log=self._log, keys=self._keys)
+            self._server = uvicorn.Server(_config(self.app, settings, self._log))
             self._thread = threading.Thread(
-                target=self._server.run, args=([listener],), name="buckler-gateway", daemon=True
+                target=self._server.run,
+                args=([self._listener],),
+                name="buckler-gateway",
+                daemon=True,
             )
             self._thread.start()
             while not self._server.started and self.running:
@@ -82,9 +132,9 @@ class Background:
             if not self._server.started:
                 raise BucklerError("the gateway did not start: what it wrote to stderr says why")
         except BaseException:
-            listener.close()
+            self._listener.close()
             raise
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return url_of(self._listener)
 
     def __exit__(
         self,
@@ -92,13 +142,21 @@ class Background:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # Not ready first, so that whoever sends requests looks elsewhere; then finish what runs.
-        self._app.state.batcher.drain()
+        """Not ready; serve on for a while; take no more connections; finish; end."""
+        # From here each answer says that it is its connection's last.
+        self.app.state.runner.drain()
+        if not self.broken and self.running:
+            time.sleep(self._settings.drain_delay_s)
+            refuse_new(self._listener)
+            end = time.monotonic() + _LINGER_S
+            # A request may be on its way over a connection that is idle here.
+            while self._server.server_state.connections and time.monotonic() < end:
+                time.sleep(0.005)
         self._server.should_exit = True
-        self._thread.join(2 * _GRACE_S + 1)
+        self._thread.join(2 * _finish_s(self._settings))
 
     def _load(self) -> Guard:
-        if isinstance(self._source, Guard):
+        if not isinstance(self._source, Path):
             return self._source
         return load_bundle(
             self._source,
@@ -109,12 +167,15 @@ class Background:
 
 
 @contextmanager
-def _signals() -> Iterator[list[int]]:
-    """The signals to stop that came; a list, since a handler must not wait for a lock."""
+def signals(*numbers: signal.Signals) -> Iterator[list[int]]:
+    """Those of `numbers` that came (SIGTERM and SIGINT if none is named).
+
+    A list, since a handler must not wait for a lock.
+    """
     caught: list[int] = []
     before = {
         number: signal.signal(number, lambda number, _: caught.append(number))
-        for number in (signal.SIGTERM, signal.SIGINT)
+        for number in numbers or (signal.SIGTERM, signal.SIGINT)
     }
     try:
         yield caught
@@ -123,60 +184,40 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _listen(settings: Settings) -> socket.socket:
-    """A socket that listens already: whoever holds it owns the port while the bundle loads."""
-    host, port = settings.host, settings.port
-    address = _loopback(host)
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    # The protocol must be named: asyncio sends without Nagle's 40 ms delay only then.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+def _warm_up(guard: Guard, rows: int) -> float:
+    """The first answers are slow: give them to nobody.
+
+    Returns: the seconds of a full batch.
+
+    Raises: BundleError if there is no answer.
+    """
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((address, port))
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        if error.errno == errno.EADDRINUSE:
-            raise UsageError(
-                f"port {port} on {host} is in use: stop what listens there, or choose another "
-                "port (0 takes any free one)"
-            ) from None
-        why = error.strerror or str(error)
-        raise UsageError(
-            f"port {port} on {host} cannot be opened ({why}): choose another port (0 takes any "
-            "free one)"
-        ) from None
-    return listener
-
-
-def _loopback(host: str) -> str:
-    address = "127.0.0.1" if host == "localhost" else host
-    try:
-        if ipaddress.ip_address(address).is_loopback:
-            return address
-    except ValueError:
-        pass
-    raise PolicyError(
-        f"host must be a loopback address (127.0.0.1, ::1 or localhost), since the gateway has no "
-        f"keys yet and would answer anyone. Got {host!r}: put it behind a proxy that asks for one"
-    )
-
-
-def _warm_up(guard: Guard) -> None:
-    """The first answer is slow: give it to nobody. Raises: BundleError if there is none."""
-    blank = torch.full((1, *guard.spec.shape), sum(guard.spec.box) / 2)
-    try:
-        guard.judge(blank)
+        guard.judge(guard.spec.blank())
+        start = time.perf_counter()
+        guard.judge(guard.spec.blank(rows))
     except Exception as error:
         raise BundleError(
             f"the guard cannot judge a blank input ({type(error).__name__}: {error}): build it anew"
         ) from error
+    return time.perf_counter() - start
 
 
-def _config(app: FastAPI, log: bool) -> uvicorn.Config:
+def _timed(settings: Settings, full_batch_s: float) -> Settings:
+    """The settings with a measure of what is hung, where nobody gave one."""
+    if settings.hung_after_s is not None:
+        return settings
+    return settings.model_copy(update={"hung_after_s": max(HUNG_AFTER_S, _SLOWER * full_batch_s)})
+
+
+def _finish_s(settings: Settings) -> int:
+    """Whole seconds that requests in hand may take to end: none lives past its deadline."""
+    return math.ceil(settings.deadline_s) + 1
+
+
+def _config(app: FastAPI, settings: Settings, log: bool) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        loop="asyncio",
+        http=connection(settings.head_s, settings.max_connections),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -184,5 +225,5 @@ def _config(app: FastAPI, log: bool) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        timeout_graceful_shutdown=_GRACE_S,
+        timeout_graceful_shutdown=_finish_s(settings),
     )

@@ -1,7 +1,8 @@
 """What an operator may set: read once at start, from arguments, then BUCKLER_… variables."""
 
 import os
-from typing import Annotated, Any, Self
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -9,6 +10,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from buckler.errors import UsageError
 
 _PREFIX = "BUCKLER_"
+HUNG_AFTER_S = 1.5
+"""Where nothing else was set or measured: health tells within 2 s."""
+Expose = Literal["verdict", "scores"]
 
 
 class Settings(BaseSettings):
@@ -18,13 +22,30 @@ class Settings(BaseSettings):
         host: a loopback address, as long as the gateway has no keys to tell callers apart.
         port: 0 takes any free one.
         max_body_bytes: a larger body is refused while it arrives.
-        max_rows: inputs a request, and inputs a batch.
-        max_waiting: requests that may queue, and as many that may be read at once; memory holds
-            up to max_waiting · max_rows inputs.
+        max_reading_bytes: of all bodies that are being read; what more comes is refused.
+        max_rows: inputs a request; more than a batch takes are judged in several, in order.
+        max_connections: connections at once; what more comes is closed.
+        batch_rows: inputs judged together.
+        queue_rows: inputs that may wait; no request has more.
+        queue_bytes: bytes of the inputs that may wait.
         deadline_s: seconds from a request's first byte to its answer.
+        head_s: seconds a request's head may take.
+        hung_after_s: seconds after which a batch is given up and another thread takes over. Not
+            given: 1.5, or 20 times what a full batch took at the start.
+        heartbeat_s: an idle runner judges a blank input so often.
+        abandonments: threads that may hang or die before the process ends with an error.
+        drain_delay_s: seconds between "not ready" and the last connection taken, for whoever
+            sends requests to look elsewhere.
+        workers: processes, each with the bundle in its memory and a queue of its own.
+        keys_file: TOML of [[key]], written by `buckler key new`. A key's rows_per_s is shared
+            among the workers.
+        https: callers come through TLS (a proxy): tell browsers to insist on it.
         digest: of the only bundle that may be served.
         factories: member factories that may run beside Buckler's own, "module:function".
         secret: for the draws of a randomised guard.
+        model: the name under which the V2 protocol knows the bundle.
+        expose: what a caller sees: "verdict", the answer alone, or "scores", also the numbers
+            behind it, which show an attacker the way.
     """
 
     model_config = SettingsConfigDict(
@@ -34,12 +55,26 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
     max_body_bytes: int = Field(default=4 * 1024 * 1024, ge=1)
+    max_reading_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
     max_rows: int = Field(default=256, ge=1)
-    max_waiting: int = Field(default=64, ge=1)
+    max_connections: int = Field(default=1024, ge=1)
+    batch_rows: int = Field(default=256, ge=1)
+    queue_rows: int = Field(default=4096, ge=1)
+    queue_bytes: int = Field(default=256 * 1024 * 1024, ge=1)
     deadline_s: float = Field(default=10.0, gt=0, le=3600)
+    head_s: float = Field(default=5.0, gt=0, le=3600)
+    hung_after_s: float | None = Field(default=None, gt=0, le=3600)
+    heartbeat_s: float = Field(default=1.0, gt=0, le=3600)
+    abandonments: int = Field(default=3, ge=0)
+    drain_delay_s: float = Field(default=0.0, ge=0, le=3600)
+    workers: int = Field(default=1, ge=1, le=256)
+    keys_file: Path | None = None
+    https: bool = False
     digest: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     factories: Annotated[tuple[str, ...], NoDecode] = ()
     secret: SecretStr = SecretStr("")
+    model: str = Field(default="buckler", pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    expose: Expose = "verdict"
 
     @classmethod
     def read(cls, **given: Any) -> Self:
@@ -57,6 +92,15 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         """In a variable, names stand between commas."""
         return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _a_request_fits(self) -> Self:
+        """What may be sent must also be able to wait."""
+        for small, large in (("max_rows", "queue_rows"), ("max_body_bytes", "max_reading_bytes")):
+            least, got = getattr(self, small), getattr(self, large)
+            if least > got:
+                raise ValueError(f"{large} must be {small} ({least}) or more. Got {got}")
+        return self
 
     @model_validator(mode="before")
     @classmethod

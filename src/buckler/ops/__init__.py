@@ -1,0 +1,1 @@
+"""Pure rules of operation: who may do what. No torch, no SQL, no HTTP."""

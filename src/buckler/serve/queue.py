@@ -1,0 +1,144 @@
+"""What waits to be judged: in order, bounded in rows and bytes, and never past its deadline.
+
+It knows neither threads nor clocks: its caller holds a lock and says what time it is.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+
+class Sliceable(Protocol):
+    """What a judge answers: something for each row, which can be cut by rows."""
+
+    def __len__(self) -> int: ...
+    def take(self, rows: slice) -> Self: ...
+
+
+R = TypeVar("R", bound=Sliceable)
+
+
+@dataclass(eq=False)
+class Entry(Generic[R]):
+    """One request: x (n, ...), n >= 1, and who waits for its answer until when.
+
+    The answer is there once all its rows are; `taken` of them are in batches so far.
+    """
+
+    x: Tensor
+    until: float
+    answer: Future[R] = field(default_factory=Future)
+    taken: int = 0
+    parts: list[R] = field(default_factory=list)
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.x.nbytes)
+
+    def fail(self, error: BaseException) -> None:
+        """The one answer, unless it was given or nobody waits any more."""
+        if not self.answer.done() and self.answer.set_running_or_notify_cancel():
+            self.answer.set_exception(error)
+
+    def succeed(self, result: R) -> None:
+        if not self.answer.done() and self.answer.set_running_or_notify_cancel():
+            self.answer.set_result(result)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch(Generic[R]):
+    """Rows that are judged together: of each entry a slice."""
+
+    pieces: tuple[tuple[Entry[R], slice], ...]
+
+    def __len__(self) -> int:
+        return sum(rows.stop - rows.start for _, rows in self.pieces)
+
+    def x(self) -> Tensor:
+        return torch.cat([entry.x[rows] for entry, rows in self.pieces])
+
+    def deliver(self, result: R, join: Callable[[Sequence[R]], R]) -> None:
+        """Give each entry its rows; who has them all is answered, in order."""
+        start = 0
+        for entry, rows in self.pieces:
+            stop = start + rows.stop - rows.start
+            entry.parts.append(result.take(slice(start, stop)))
+            start = stop
+            if rows.stop == len(entry.x):
+                entry.succeed(entry.parts[0] if len(entry.parts) == 1 else join(entry.parts))
+
+
+class Queue(Generic[R]):
+    """First come, first served.
+
+    An entry counts whole, rows and bytes, until its last row is in a batch.
+
+    Args:
+        max_rows, max_bytes: of all entries together; one that does not fit is not taken.
+    """
+
+    def __init__(self, max_rows: int, max_bytes: int) -> None:
+        self._max_rows = max_rows
+        self._max_bytes = max_bytes
+        self._entries: OrderedDict[int, Entry[R]] = OrderedDict()
+        self.rows = 0
+        self.nbytes = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def fits(self, rows: int, nbytes: int) -> bool:
+        return self.rows + rows <= self._max_rows and self.nbytes + nbytes <= self._max_bytes
+
+    def put(self, entry: Entry[R]) -> None:
+        """Only if it fits."""
+        assert self.fits(len(entry.x), entry.nbytes)
+        self._entries[id(entry)] = entry
+        self.rows += len(entry.x)
+        self.nbytes += entry.nbytes
+
+    def remove(self, entry: Entry[R]) -> None:
+        """Free its room now; nothing if it is not here."""
+        if self._entries.pop(id(entry), None) is not None:
+            self.rows -= len(entry.x)
+            self.nbytes -= entry.nbytes
+
+    def expired(self, now: float) -> list[Entry[R]]:
+        """Those past their deadline, which leave."""
+        late = [entry for entry in self._entries.values() if entry.until <= now]
+        for entry in late:
+            self.remove(entry)
+        return late
+
+    def clear(self) -> list[Entry[R]]:
+        """All, which leave."""
+        left = list(self._entries.values())
+        self._entries.clear()
+        self.rows = self.nbytes = 0
+        return left
+
+    def take(self, most: int) -> Batch[R]:
+        """The next rows, up to `most`.
+
+        Only an entry of more than `most` rows is cut: each other one is judged in one go.
+        """
+        pieces: list[tuple[Entry[R], slice]] = []
+        room = most
+        while self._entries and room:
+            entry = next(iter(self._entries.values()))
+            left = len(entry.x) - entry.taken
+            if left > room and len(entry.x) <= most:
+                break
+            rows = slice(entry.taken, entry.taken + min(left, room))
+            pieces.append((entry, rows))
+            room -= rows.stop - rows.start
+            entry.taken = rows.stop
+            if entry.taken < len(entry.x):
+                break
+            self.remove(entry)
+        return Batch(tuple(pieces))

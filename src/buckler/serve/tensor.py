@@ -1,0 +1,56 @@
+"""The one input of the V2 protocol, as rows the guard can judge."""
+
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from buckler import wire
+from buckler.errors import DataError
+from buckler.inputs import InputSpec
+from buckler.serve.body import images
+
+INPUT: Final = "input"
+
+
+def is_numbers(asked: wire.InferRequest) -> bool:
+    """No image files, which take long to decode."""
+    return all(array.dtype.kind != "O" for array in asked.inputs.values())
+
+
+def rows_of(asked: wire.InferRequest, spec: InputSpec, max_rows: int, until: float) -> Tensor:
+    """x (n, *spec.shape) float32, checked: numbers as they stand, or image files (n,) in BYTES.
+
+    Raises: DataError naming the first thing wrong; RefusedError 504 past the loop's time `until`.
+    """
+    if list(asked.inputs) != [INPUT]:
+        names = ", ".join(map(repr, asked.inputs))
+        raise DataError(f"there must be one input, called {INPUT!r}. Got {names[:120]}")
+    array = asked.inputs[INPUT]
+    row = () if array.dtype.kind == "O" else spec.shape
+    if array.ndim == 0 or array.shape[1:] != row or not 1 <= len(array) <= max_rows:
+        raise DataError(
+            f"the input must have the shape (n{''.join(f', {size}' for size in row)}) with n from "
+            f"1 to {max_rows}. Got ({', '.join(map(str, array.shape))})"
+        )
+    if array.dtype.kind == "O":
+        return _decoded(array.tolist(), spec, until)
+    if array.dtype.kind not in "fiu":
+        raise DataError("the input must be numbers, or image files in BYTES. Got BOOL")
+    if array.dtype == np.uint8 and spec.levels == 256 and spec.box == (0, 1):
+        numbers = array.astype(np.float32) / 255
+    else:
+        with np.errstate(over="ignore"):  # infinity is refused below
+            numbers = np.require(array, np.float32, "W")
+    return spec.check(torch.from_numpy(numbers))
+
+
+def _decoded(files: list[object], spec: InputSpec, until: float) -> Tensor:
+    found = [each for each in files if isinstance(each, bytes)]
+    if len(found) < len(files):
+        raise DataError(
+            "image files must be binary data, or base64 with the tensor's parameter content_type "
+            '"base64". Got text'
+        )
+    return images(found, spec, until, "image")
