@@ -51,6 +51,7 @@ def routes(app: FastAPI) -> list[tuple[str, str]]:
 
 
 def filled(path: str) -> str:
+    """A model of another name is not found: that is no matter of keys."""
     return path.replace("{", "").replace("}", "")
 
 
@@ -93,7 +94,7 @@ def test_every_route_without_a_key_that_counts(
     for method, path in routes(app):
         found = locked.request(method, filled(path), headers=headers)
         if ROUTES[f"{method} {path}"] == OPEN:
-            assert found.status_code == 200
+            assert found.status_code not in (401, 403)
             continue
         assert found.status_code == 401
         assert found.headers["www-authenticate"] == 'Bearer realm="buckler"'
@@ -132,8 +133,8 @@ def test_without_keys_this_machine_may_all_but_admin(guard: Guard) -> None:
             needed = ROUTES[f"{method} {path}"]
             assert here.request(method, filled(path)).status_code not in (401, 403)
             assert needed != "admin"
-            expected = 200 if needed == OPEN else 401
-            assert far.request(method, filled(path)).status_code == expected
+            refused = far.request(method, filled(path)).status_code == 401
+            assert refused == (needed != OPEN)
 
 
 @pytest.mark.parametrize(
