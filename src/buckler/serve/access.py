@@ -68,7 +68,8 @@ class Access:
         given = _given(Headers(scope=scope))
         key = find_key(self.keys, given, time.time())
         if key is None:
-            self.quota.failed_key(address)
+            if given:
+                self.quota.failed_key(address)
             raise _who("this key is unknown, expired or revoked" if given else "a key is needed")
         return Caller(key.id, key.roles, key)
 
