@@ -10,37 +10,17 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Generic
 
 import torch
 from torch import Tensor
 
+from buckler.serve.limits import Limits as Limits
 from buckler.serve.queue import Batch, Entry, Queue, R
 from buckler.serve.refusal import RefusedError, busy, could_not_judge, late, not_now
 
 _SURE = 0.7  # of the time left: what a prediction may fill, for it may be wrong
 _MEMORY = 0.8  # of the service rate's past, at each batch
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a runner holds and how long it waits.
-
-    Args:
-        batch_rows: rows judged together.
-        queue_rows, queue_bytes: rows and bytes that may wait.
-        hung_after_s: a batch this old is given up.
-        heartbeat_s: when nothing came for so long, a blank row is judged.
-        abandonments: threads that may hang or die before the runner is broken for good.
-    """
-
-    batch_rows: int = 256
-    queue_rows: int = 4096
-    queue_bytes: int = 256 * 1024 * 1024
-    hung_after_s: float = 1.5
-    heartbeat_s: float = 1.0
-    abandonments: int = 3
 
 
 class Runner(Generic[R]):
