@@ -1,0 +1,1 @@
+"""Pure rules of operation: no torch, no SQL, no HTTP, and no clock but the one passed in."""
