@@ -55,14 +55,17 @@ def _program(name: str) -> str:
 def postgres() -> Iterator[Postgres]:
     if not _HOMES or (os.getuid() == 0 and shutil.which("runuser") is None):
         pytest.skip("PostgreSQL is not installed")
-    folder = Path(tempfile.mkdtemp(prefix="buckler-postgres-"))
+    # In memory where there is such a place: it is our process that is killed, not the machine.
+    memory = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp("", "buckler-pg-", memory if memory.is_dir() else None))
     if os.getuid() == 0:
         shutil.chown(folder, "postgres")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         server = Postgres(folder, probe.getsockname()[1])
     try:
-        server.run(_program("initdb"), "-D", str(folder / "data"), "-A", "trust", "-U", "postgres")
+        data = str(folder / "data")
+        server.run(_program("initdb"), "-N", "-D", data, "-A", "trust", "-U", "postgres")
         server.start()
         yield server
         server.stop()
