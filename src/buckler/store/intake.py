@@ -171,10 +171,17 @@ def _place(connection: sa.Connection, rows: Sequence[dict[str, Any]], policy: Po
     flagged = [values for values in rows if values["origin"] == "suspicious"]
     clients = {str(values["key_id"]) for values in flagged}
     leaders: dict[str, list[tuple[str, str]]] = {client: [] for client in clients}
-    waiting = sa.select(reviews.c.key_id, reviews.c.id, reviews.c.fingerprint).where(
-        reviews.c.key_id.in_(clients),
-        reviews.c.state == "waiting",
-        reviews.c.origin == "suspicious",
+    # Locked against a decision, not against a claim: a row may not go behind one that is just
+    # leaving the queue, nor be parked for a room that is just being freed.
+    waiting = (
+        sa.select(reviews.c.key_id, reviews.c.id, reviews.c.fingerprint)
+        .where(
+            reviews.c.key_id.in_(clients),
+            reviews.c.state == "waiting",
+            reviews.c.origin == "suspicious",
+        )
+        .order_by(reviews.c.id)
+        .with_for_update(read=True, key_share=True)
     )
     for client, name, mark in connection.execute(waiting):
         leaders[client].append((name, mark))

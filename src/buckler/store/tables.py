@@ -123,6 +123,7 @@ decisions = sa.Table(
     _text("note"),
     _flag("senior"),
     _flag("whole_group"),
+    _flag("raised"),
     _text("idempotency_key"),
     _time("at"),
     _time("undo_until"),

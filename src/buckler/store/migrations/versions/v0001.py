@@ -190,6 +190,7 @@ def _answers() -> None:
         sa.Column("note", sa.Text(), nullable=False),
         sa.Column("senior", sa.Boolean(), nullable=False),
         sa.Column("whole_group", sa.Boolean(), nullable=False),
+        sa.Column("raised", sa.Boolean(), nullable=False),
         sa.Column("idempotency_key", sa.Text(), nullable=False),
         sa.Column("at", sa.Double(), nullable=False),
         sa.Column("undo_until", sa.Double(), nullable=False),
