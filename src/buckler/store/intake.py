@@ -152,8 +152,8 @@ def insert_new(connection: sa.Connection, table: sa.Table, rows: list[dict[str, 
     make = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
     added = 0
     for start in range(0, len(rows), _AT_ONCE):
-        statement = make(table).values(rows[start : start + _AT_ONCE]).on_conflict_do_nothing()
-        added += connection.execute(statement).rowcount
+        some = make(table).values(rows[start : start + _AT_ONCE]).on_conflict_do_nothing()
+        added += len(connection.execute(some.returning(*table.primary_key)).all())
     return added
 
 
