@@ -17,6 +17,7 @@ from buckler.cli.harden import harden
 from buckler.cli.init import init
 from buckler.cli.predict import predict
 from buckler.cli.redteam import redteam
+from buckler.cli.review import review
 from buckler.cli.run import run
 from buckler.cli.serve import serve
 from buckler.errors import BucklerError
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 for verb in (init, run, assess, harden, build, certify, check, predict, serve, redteam, demo):
     app.command()(verb)
+app.add_typer(review, name="review")
 
 
 def main() -> None:

@@ -105,6 +105,22 @@ class Blobs:
             raise StoreDownError(f"{self.url} cannot be read: {_why(error)}") from error
         return {name for path in found if _DIGEST.fullmatch(name := path.rpartition("/")[2])}
 
+    def sweep(self, known: set[str], before: float) -> int:
+        """Remove what is not known and was written before `before` (unix seconds): a process that
+        died left it. How many those were. Raises: StoreDownError."""
+        removed = 0
+        try:
+            self._system.invalidate_cache()
+            for path in self._system.find(self._root):
+                if path.rpartition("/")[2] in known:
+                    continue
+                if self._system.modified(path).timestamp() < before:
+                    self._system.rm_file(path)
+                    removed += 1
+        except Exception as error:
+            raise StoreDownError(f"{self.url} cannot be swept: {_why(error)}") from error
+        return removed
+
     def path(self, digest: str) -> str:
         if not _DIGEST.fullmatch(digest):
             raise DataError(f"an input is named by its sha256, 64 hex digits. Got {digest!r}")

@@ -203,7 +203,7 @@ class Recorder:
                         rows += len(entry.arrivals)
         return group
 
-    def _commit(self, group: list[_Waiting]) -> None:
+    def _commit(self, group: list[_Waiting], again: bool = True) -> None:
         arrivals = [each for entry in group for each in entry.arrivals]
         try:
             self._write(arrivals, [], durable=True)
@@ -211,10 +211,10 @@ class Recorder:
             self._failed = True
             _fail(group, error)
             return
-        except Exception as error:  # one row may spoil it for all: each request for itself
-            if len(group) > 1:
+        except Exception as error:  # one row may spoil it for all: once more, each for itself
+            if again:
                 for entry in group:
-                    self._commit([entry])
+                    self._commit([entry], again=False)
                 return
             _fail(group, StoreDownError(f"the store does not take this row: {error}"))
             return

@@ -206,6 +206,15 @@ outbox = sa.Table(
     sa.Index("outbox_next", "sent", "given_up", "next_try"),
 )
 
+# What all replicas go by.
+settings = sa.Table(
+    "settings",
+    metadata,
+    _id("name"),
+    _json("value"),
+    _time("at"),
+)
+
 # Who alone may do a thing now; the epoch tells a holder that came back late.
 leases = sa.Table(
     "leases",

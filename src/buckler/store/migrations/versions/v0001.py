@@ -91,6 +91,13 @@ def _record() -> None:
         sa.Column("epoch", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("name"),
     )
+    op.create_table(
+        "settings",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("value", sa.JSON(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
+    )
 
 
 def _access() -> None:
@@ -239,6 +246,7 @@ def downgrade() -> None:
     op.drop_table("users")
     op.drop_index("outbox_next", table_name="outbox")
     op.drop_table("outbox")
+    op.drop_table("settings")
     op.drop_table("leases")
     op.drop_table("keys")
     op.drop_index("events_key", table_name="events")
