@@ -60,7 +60,7 @@ def test_a_local_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatc
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(type(tmp_path), "rename", renamed)
     blobs.put(b"content")
-    assert done == ["folder", "file", "rename", "folder"]
+    assert done == ["file", "rename", "folder"]
 
 
 def test_a_full_disk_leaves_no_half_file(tmp_path, monkeypatch):

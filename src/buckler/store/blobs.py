@@ -31,7 +31,7 @@ class Blobs:
             self._system, self._root = fsspec.core.url_to_fs(url)
             self._local = isinstance(self._system, LocalFileSystem)
             if self._local:
-                Path(self._root).mkdir(parents=True, exist_ok=True)
+                _make_folders(Path(self._root))
         except ImportError:
             raise UsageError(
                 f"inputs at {url} need another package: "
@@ -127,12 +127,17 @@ class Blobs:
         return f"{self._root.rstrip('/')}/{digest[:2]}/{digest}"
 
 
+def _make_folders(root: Path) -> None:
+    """All 256 at once: a folder made on the way would have to reach the disk on the way."""
+    root.mkdir(parents=True, exist_ok=True)
+    if not (root / "ff").is_dir():
+        for number in range(256):
+            (root / f"{number:02x}").mkdir(exist_ok=True)
+        _sync_folder(root)
+
+
 def _write_local(path: Path, content: bytes) -> None:
     """To a temporary name, to the disk, to its own name, and the folder to the disk."""
-    fresh = not path.parent.exists()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if fresh:
-        _sync_folder(path.parent.parent)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
         with temporary.open("xb") as stream:

@@ -5,9 +5,10 @@ synchronous=FULL, PostgreSQL synchronous_commit=on); one of `relaxed` survives a
 process, but perhaps not of the machine, and is many times cheaper.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +32,9 @@ class Store:
     durable: sa.Engine
     relaxed: sa.Engine
     blobs: Blobs
+    # Who waits for SQLite's lock asks again and again, ever more rarely, and a busy neighbour gets
+    # it each time; threads of one process wait for this one instead.
+    turn: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
     def is_sqlite(self) -> bool:
@@ -42,7 +46,8 @@ class Store:
 
         Raises: StoreDownError if the database cannot be reached, or does not take it.
         """
-        with _told(), (self.durable if durable else self.relaxed).begin() as connection:
+        engine = self.durable if durable else self.relaxed
+        with self._in_turn(), _told(), engine.begin() as connection:
             yield connection
 
     @contextmanager
@@ -51,6 +56,18 @@ class Store:
         reading = self.relaxed.execution_options(**{_READING: True})
         with _told(), reading.connect() as connection:
             yield connection
+
+    @contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        if not self.is_sqlite:
+            yield
+            return
+        if not self.turn.acquire(timeout=BUSY_S):
+            raise StoreDownError(f"the store cannot be used now: it was busy for {BUSY_S:g} s")
+        try:
+            yield
+        finally:
+            self.turn.release()
 
     def close(self) -> None:
         self.durable.dispose()
