@@ -2,8 +2,6 @@
 
 import getpass
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,20 +10,12 @@ import typer
 
 from buckler import files
 from buckler.cli import show
+from buckler.cli.opened import InputsOption, StoreOption, opened_store
 from buckler.errors import UsageError
 
 if TYPE_CHECKING:
     from buckler.store.engine import Store
 
-StoreOption = Annotated[
-    str, typer.Option("--store", envvar="BUCKLER_STORE", help="sqlite:///FOLDER/store.db, or a URL")
-]
-InputsOption = Annotated[
-    str | None,
-    typer.Option(
-        "--inputs", envvar="BUCKLER_INPUTS", help="Where inputs are kept, if not beside the store."
-    ),
-]
 ReviewerOption = Annotated[str | None, typer.Option(help="Your name; default: the login's.")]
 SeniorOption = Annotated[bool, typer.Option("--senior", help="Take escalated items too.")]
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="As next printed it.")]
@@ -48,7 +38,7 @@ def next_(
     from buckler.store.reviews import claim
     from buckler.store.shared import read_policy
 
-    with _open(store, inputs) as opened:
+    with opened_store(store, inputs) as opened:
         policy = read_policy(opened)
         found = claim(opened, _name(reviewer), time.time(), policy, senior=senior)
         if found is None:
@@ -72,7 +62,7 @@ def answer(
     """In a blind queue: keep your own answer, then show the machine's."""
     from buckler.store.reviews import first_answer
 
-    with _open(store, inputs) as opened:
+    with opened_store(store, inputs) as opened:
         lease = _lease(opened, review_id, _name(reviewer))
         shown = first_answer(opened, review_id, lease, _name(reviewer), label, time.time())
     _print(asdict(shown))
@@ -99,7 +89,7 @@ def decide(
     from buckler.store.reviews import get
     from buckler.store.shared import read_policy
 
-    with _open(store, inputs) as opened:
+    with opened_store(store, inputs) as opened:
         policy, name = read_policy(opened), _name(reviewer)
         lease = _lease(opened, review_id, name)
         seen = get(opened, review_id, policy, name)
@@ -130,7 +120,7 @@ def undo(
     from buckler.store.decide import undo as take_back
     from buckler.store.shared import read_policy
 
-    with _open(store, inputs) as opened:
+    with opened_store(store, inputs) as opened:
         policy = read_policy(opened)
         _print(asdict(take_back(opened, review_id, _name(reviewer), time.time(), policy)))
 
@@ -144,7 +134,7 @@ def export(
     """Write decided items as data: images/CLASS/, rows.npz, items.jsonl."""
     from buckler.store.export import export as write
 
-    with _open(store, inputs) as opened:
+    with opened_store(store, inputs) as opened:
         done = write(opened, folder, time.time(), _name(None))
     show.line(
         f"{done.images} images, {done.rows} rows, {done.unlabelled} without a class, "
@@ -158,23 +148,8 @@ def stats(store: StoreOption, inputs: InputsOption = None) -> None:
     """How the queue stands, as JSON."""
     from buckler.store.report import stats as count
 
-    with _open(store, inputs) as opened:
+    with opened_store(store, inputs) as opened:
         _print(asdict(count(opened, time.time())))
-
-
-@contextmanager
-def _open(url: str, inputs: str | None) -> Iterator["Store"]:
-    """The store that is there. Raises: UsageError if a file is not: a typing error makes none."""
-    from buckler.store.engine import open_store, parse
-
-    place = parse(url)
-    if place.get_backend_name() == "sqlite" and not Path(str(place.database)).is_file():
-        raise UsageError(f"there is no store at {place.database}: the gateway makes it")
-    opened = open_store(url, inputs, upgrade=False)
-    try:
-        yield opened
-    finally:
-        opened.close()
 
 
 def _lease(store: "Store", review_id: str, reviewer: str) -> str:

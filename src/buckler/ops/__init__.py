@@ -1,1 +1,1 @@
-"""Pure rules of operation: no torch, no SQL, no HTTP, and no clock but the one passed in."""
+"""Pure rules of operation: who may do what. No torch, no SQL, no HTTP."""

@@ -1,22 +1,18 @@
 """API keys: shown once when made, kept as their sha256, rotated with overlap, revoked for good."""
 
-import hashlib
 import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Final, cast, get_args
+from typing import cast
 
 import sqlalchemy as sa
 
 from buckler.errors import StoreDownError, UsageError
-from buckler.ops.access import Key, Role
+from buckler.ops.access import Key, Role, digest_of, new_key, prefix_of
 from buckler.store import audit
 from buckler.store.engine import Store
 from buckler.store.tables import keys
-
-ROLES: Final[tuple[Role, ...]] = get_args(Role)
-_MARK = "bk"
 
 
 def add_key(
@@ -26,28 +22,24 @@ def add_key(
     now: float,
     actor: str,
     *,
-    rows_per_s: float = 100.0,
-    burst: float = 1000.0,
+    rows_per_s: float = 1000.0,
+    burst: float = 10_000.0,
     expires: float | None = None,
 ) -> tuple[Key, str]:
-    """A new key, and its text: "bk_" + prefix + "_" + 256 random bits. Nobody can show it again.
+    """A new key for `name`, and its text, which nobody can show again.
 
     Raises: UsageError for a role, a rate or an end that cannot be.
     """
-    granted = check_roles(roles)
-    if not (rows_per_s > 0 and burst >= 1):
-        raise UsageError(
-            f"a key needs rows_per_s above 0 and burst of 1 or more. Got {rows_per_s:g}, {burst:g}"
-        )
     if expires is not None and expires <= now:
         raise UsageError(f"a key must end in the future, {now:.0f} is now. Got {expires:.0f}")
-    prefix = secrets.token_hex(4)
-    text = f"{_MARK}_{prefix}_{secrets.token_urlsafe(32)}"
-    key = Key(secrets.token_hex(8), prefix, digest_of(text), granted, rows_per_s, burst, expires)
+    text = new_key()
+    granted = cast(frozenset[Role], frozenset(roles))
+    identity = (secrets.token_hex(8), prefix_of(text), digest_of(text))
+    key = Key(*identity, granted, rows_per_s, burst, expires)
     values = {
         "id": key.id,
         "name": name,
-        "prefix": prefix,
+        "prefix": key.prefix,
         "digest": key.digest,
         "roles": sorted(granted),
         "rows_per_s": rows_per_s,
@@ -57,7 +49,7 @@ def add_key(
     }
     with store.write() as connection:
         connection.execute(sa.insert(keys).values(values))
-        facts = {"name": name, "prefix": prefix, "roles": sorted(granted)}
+        facts = {"name": name, "prefix": key.prefix, "roles": sorted(granted)}
         audit.append(connection, now, actor, "key.add", key.id, facts)
     return key, text
 
@@ -102,7 +94,7 @@ def all_keys(store: Store) -> list[Key]:
                 row["id"],
                 row["prefix"],
                 row["digest"],
-                check_roles(row["roles"]),
+                frozenset(row["roles"]),
                 row["rows_per_s"],
                 row["burst"],
                 row["expires"],
@@ -110,22 +102,6 @@ def all_keys(store: Store) -> list[Key]:
             )
             for row in rows
         ]
-
-
-def digest_of(text: str) -> str:
-    """Under what a key is stored. It holds 256 random bits: a slow hash would add nothing."""
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def check_roles(roles: Iterable[str]) -> frozenset[Role]:
-    """Raises: UsageError for none, or one that does not exist."""
-    given = set(roles)
-    if not given or not given <= set(ROLES):
-        raise UsageError(
-            f"roles must be one or more of {', '.join(ROLES)}. "
-            f"Got {', '.join(sorted(given)) or 'none'}"
-        )
-    return frozenset(cast(set[Role], given))
 
 
 class TableKeys:

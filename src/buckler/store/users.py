@@ -6,18 +6,17 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, cast
 
 import sqlalchemy as sa
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from buckler.errors import UsageError
-from buckler.ops.access import Role
+from buckler.ops.access import ROLES, Role
 from buckler.store import audit
 from buckler.store.engine import Store
 from buckler.store.intake import insert_new
-from buckler.store.keys import check_roles
 from buckler.store.tables import sessions, users
 
 _HASHER: Final = PasswordHasher()
@@ -45,7 +44,7 @@ def add_user(
     senior: bool = False,
 ) -> User:
     """Raises: UsageError for a name that is taken or empty, a short password, an unknown role."""
-    user = User(name, check_roles(roles), senior)
+    user = User(name, _roles(roles), senior)
     values = {
         "name": name,
         "password": _hash(password),
@@ -82,7 +81,7 @@ def check_password(store: Store, name: str, password: str) -> User | None:
         _HASHER.verify(_nobodys() if row is None else row["password"], password)
     except (VerificationError, InvalidHashError):
         return None
-    return None if row is None else User(name, check_roles(row["roles"]), row["senior"])
+    return None if row is None else User(name, _roles(row["roles"]), row["senior"])
 
 
 def open_session(
@@ -125,7 +124,7 @@ def find_session(store: Store, token: str, now: float, signing: Sequence[bytes])
     )
     with store.read() as connection:
         row = connection.execute(mine).one_or_none()
-    return None if row is None else User(row.name, check_roles(row.roles), row.senior)
+    return None if row is None else User(row.name, _roles(row.roles), row.senior)
 
 
 def close_session(store: Store, token: str) -> None:
@@ -169,3 +168,11 @@ def _signature(session: str, secret: bytes) -> str:
 
 def _digest(session: str) -> str:
     return hashlib.sha256(session.encode()).hexdigest()
+
+
+def _roles(roles: Iterable[str]) -> frozenset[Role]:
+    given = set(roles)
+    if not given or not given <= set(ROLES):
+        got = ", ".join(sorted(given)) or "none"
+        raise UsageError(f"a user's roles must be some of {', '.join(ROLES)}. Got {got}")
+    return frozenset(cast(set[Role], given))
