@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from buckler.store.engine import Store, open_store
@@ -39,11 +40,15 @@ class Postgres:
     def stop(self) -> None:
         self.run(_program("pg_ctl"), "-D", str(self.folder / "data"), "-m", "immediate", "stop")
 
-    def new_url(self) -> str:
+    def new_url(self, like: str = "template1") -> str:
+        """An empty database, or a copy of one of ours."""
         self.databases += 1
         name = f"store{self.databases}"
-        where = ("-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres")
-        self.run(_program("createdb"), *where, name)
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {like} STRATEGY file_copy")
+        return self.url(name)
+
+    def url(self, name: str) -> str:
         return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"
 
 
@@ -81,8 +86,19 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return server.new_url()
 
 
-@pytest.fixture
-def store(url: str, tmp_path: Path) -> Iterator[Store]:
+@pytest.fixture(scope="session")
+def made(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a database with the tables, to be copied."""
+    url = postgres.new_url()
+    open_store(url, str(tmp_path_factory.mktemp("made"))).close()
+    return url.rpartition("/")[2]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    url = f"sqlite:///{tmp_path}/store.db"
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres").new_url(request.getfixturevalue("made"))
     opened = open_store(url, str(tmp_path / "blobs"))
     yield opened
     opened.close()

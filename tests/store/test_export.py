@@ -37,12 +37,12 @@ def settle(store, rows, decisions):
     return names
 
 
-def test_images_come_back_with_their_classes(store, tmp_path):
+def test_images_come_back_with_their_classes(lite, tmp_path):
     rows = [item(n, content=png(n)[0], sampled=n % 3 == 0) for n in range(42)]
     says = [("accept", None) if n % 2 else ("label", "dog") for n in range(40)]
-    names = settle(store, rows, [*says, ("corrupted", None), ("adversarial", None)])
-    add(store, item(99))
-    done = export(store, tmp_path / "out", 2.0, "ann")
+    names = settle(lite, rows, [*says, ("corrupted", None), ("adversarial", None)])
+    add(lite, item(99))
+    done = export(lite, tmp_path / "out", 2.0, "ann")
     assert done == Exported(images=40, rows=0, unlabelled=2, redacted=0)
     loaded = data.load(tmp_path / "out" / "images")
     assert loaded.spec.class_names == ("cat", "dog")
@@ -60,7 +60,7 @@ def test_images_come_back_with_their_classes(store, tmp_path):
     assert (one["request_id"], one["bundle"], one["outcome"]) == ("request-0", "b" * 64, "label")
     assert (tmp_path / "out" / one["file"]).read_bytes() == png(0)[0]
     with pytest.raises(DataError, match="goes into a new folder"):
-        export(store, tmp_path / "out", 3.0, "ann")
+        export(lite, tmp_path / "out", 3.0, "ann")
 
 
 def test_rows_of_numbers_come_back(lite, tmp_path):
@@ -79,11 +79,11 @@ def test_rows_of_numbers_come_back(lite, tmp_path):
     assert sum(int((loaded[split].y == 1).sum()) for split in data.SPLITS) == 14
 
 
-def test_a_group_goes_out_with_the_reviewer_of_its_leader(lite, tmp_path):
-    names = add(lite, *(item(n, content=png(n)[0], fingerprint="a") for n in range(3)))
-    decide(lite, answer(claim(lite, "ann", 0.0, POLICY), whole_group=True), 1.0, POLICY)
-    care.redact(lite, names[1], 2.0, "root")
-    done = export(lite, tmp_path / "out", 2.0, "ann")
+def test_a_group_goes_out_with_the_reviewer_of_its_leader(store, tmp_path):
+    names = add(store, *(item(n, content=png(n)[0], fingerprint="a") for n in range(3)))
+    decide(store, answer(claim(store, "ann", 0.0, POLICY), whole_group=True), 1.0, POLICY)
+    care.redact(store, names[1], 2.0, "root")
+    done = export(store, tmp_path / "out", 2.0, "ann")
     assert done == Exported(2, 0, 0, 1)
     lines = [json.loads(line) for line in (tmp_path / "out/items.jsonl").read_text().splitlines()]
     assert [line["reviewers"] for line in lines] == [["ann"]] * 3

@@ -4,10 +4,11 @@ import hashlib
 import threading
 
 import pytest
+from argon2 import PasswordHasher
 
 from buckler.errors import StoreDownError, UsageError
 from buckler.ops.access import KeyRing, digest_of, find_key, new_key
-from buckler.store import audit
+from buckler.store import audit, users
 from buckler.store.keys import TableKeys, add_key, all_keys, revoke_key, rotate_key
 from buckler.store.users import (
     User,
@@ -19,6 +20,13 @@ from buckler.store.users import (
     open_session,
     set_password,
 )
+
+
+@pytest.fixture(autouse=True)
+def cheap(monkeypatch):
+    """Argon2 with all it should cost takes most of a second a call on a busy machine."""
+    monkeypatch.setattr(users, "_HASHER", PasswordHasher(time_cost=1, memory_cost=64))
+
 
 SIGNING = [b"a secret of the operator"]
 PASSWORD = "correct horse battery"  # no real one

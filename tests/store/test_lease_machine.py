@@ -3,9 +3,16 @@
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from buckler.errors import ConflictError
 from buckler.ops.review import Policy
@@ -15,6 +22,7 @@ from buckler.store.engine import open_store
 from buckler.store.reviews import claim, get, release, renew
 from tests.store.made import add, item
 
+MEMORY = Path("/dev/shm")  # each step waits for the disk several times
 POLICY = Policy(lease_s=10.0, client_cap=4)
 REVIEWERS = st.sampled_from(["ann", "bob", "cid"])
 KINDS = st.sampled_from(["accept", "adversarial", "corrupted"])
@@ -25,7 +33,7 @@ class Leases(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
+        self.folder = tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None)
         self.store = open_store(f"sqlite:///{Path(self.folder.name)}/store.db")
         self.now = 0.0
         self.items: set[str] = set()
@@ -168,11 +176,21 @@ class Leases(RuleBasedStateMachine):
         assert stuck == []
 
 
+def thorough(examples: int) -> settings:
+    return settings(
+        max_examples=examples,
+        stateful_step_count=30,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
 TestLeases = Leases.TestCase
-TestLeases.settings = settings(
-    max_examples=12,
-    stateful_step_count=30,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=list(HealthCheck),
-)
+TestLeases.settings = thorough(6)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_leases_at_length() -> None:
+    run_state_machine_as_test(Leases, settings=thorough(60))

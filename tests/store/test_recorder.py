@@ -181,6 +181,8 @@ async def test_a_full_disk_fails_closed_and_recovers(lite, monkeypatch):
         assert not recorder.up
         assert recorder.counts().refused == 2
         assert rows(lite) == []
+    wait_for(lambda: recorder.up)  # nobody sent anything
+    assert len(lite.blobs.digests()) == 0
     assert len(await recorder.suspicious([item(1)])) == 1
     assert recorder.up
     recorder.stop()
@@ -241,6 +243,7 @@ async def test_a_database_that_goes_and_comes_back(postgres, tmp_path, on_down):
         assert not recorder.up
     finally:
         postgres.start()
+    wait_for(lambda: recorder.up)  # nobody sent anything
     (third,) = await recorder.suspicious([item(3)])
     wait_for(lambda: recorder.counts().kept == 1 and recorder.up)
     assert {row["id"] for row in rows(store)} == {first, third}

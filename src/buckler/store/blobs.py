@@ -81,6 +81,10 @@ class Blobs:
             raise DataError(f"the input {digest} at {self.url} is not what was kept: it changed")
         return bytes(content)
 
+    def probe(self) -> None:
+        """Raises: StoreDownError if nothing can be kept now."""
+        self.drop(self.put(uuid.uuid4().bytes))
+
     def has(self, digest: str) -> bool:
         """Raises: StoreDownError."""
         try:

@@ -5,6 +5,7 @@ one wait for the disk. Another commits the rest, off the path of any request.
 """
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections import deque
@@ -17,6 +18,8 @@ from buckler.errors import StoreDownError
 from buckler.ops.review import Policy
 from buckler.store.engine import Store
 from buckler.store.intake import Arrival, Event, Item, arrival, insert_arrivals, insert_events
+
+__all__ = ["Counts", "Event", "Item", "OnDown", "Recorder"]
 
 OnDown = Literal["fail_closed", "degrade"]
 
@@ -77,7 +80,7 @@ class Recorder:
         self._durable: deque[_Waiting] = deque()
         self._rest: deque[tuple[float, Event | Arrival]] = deque()
         self._counts = Counts()
-        self._failed = False
+        self._failed = self._rest_failed = False
         self._busy_since: float | None = None
         self._closed = True
         self._threads: list[threading.Thread] = []
@@ -85,9 +88,10 @@ class Recorder:
 
     @property
     def up(self) -> bool:
-        """The last commit worked, none hangs, and both threads run."""
+        """The last commit worked, none hangs, and both threads run. After one that failed the
+        store is tried again and again, whether rows come or not."""
         alive = bool(self._threads) and all(thread.is_alive() for thread in self._threads)
-        return alive and not self._failed and not self._hangs()
+        return alive and not (self._failed or self._rest_failed or self._hangs())
 
     def counts(self) -> Counts:
         with self._changed:
@@ -113,7 +117,7 @@ class Recorder:
             thread.join(max(0.0, until - time.monotonic()))
         with self._changed:
             left, self._durable = self._durable, deque()
-            self._counts = replace(self._counts, dropped=self._counts.dropped + len(self._rest))
+            self._count(dropped=len(self._rest))
             self._rest.clear()
         _fail(left, StoreDownError("the store is closed: the gateway is stopping"))
         if self._writers is not None:
@@ -140,12 +144,12 @@ class Recorder:
 
     def record(self, thing: Event | Item) -> None:
         """Keep it soon, off the path: within 50 ms or 256 things. Never waits; when too many wait
-        already it is dropped, and counted."""
+        already it is dropped, and counted. Raises: DataError for an item no store could keep."""
         now = self._clock()
         entry = arrival(thing, now, self._policy) if isinstance(thing, Item) else thing
         with self._changed:
             if self._closed or len(self._rest) >= self._max_rows:
-                self._counts = replace(self._counts, dropped=self._counts.dropped + 1)
+                self._count(dropped=1)
                 return
             self._rest.append((now, entry))
             if len(self._rest) == 1 or len(self._rest) >= _GROUP_ROWS:
@@ -165,36 +169,51 @@ class Recorder:
         return entry.done
 
     def _without(self, rows: int, error: Exception) -> tuple[str, ...]:
-        with self._changed:
-            if self._on_down == "degrade":
-                self._counts = replace(self._counts, degraded=self._counts.degraded + rows)
-                return ("",) * rows
-            self._counts = replace(self._counts, refused=self._counts.refused + rows)
+        if self._on_down == "degrade":
+            self._count(degraded=rows)
+            return ("",) * rows
+        self._count(refused=rows)
         if isinstance(error, StoreDownError):
             raise error
         raise StoreDownError(f"the store did not answer within {self._wait_s:g} s") from error
+
+    def _count(self, **more: int) -> None:
+        with self._changed:  # re-entrant: the lock of a Condition is
+            now = self._counts
+            self._counts = replace(now, **{k: getattr(now, k) + n for k, n in more.items()})
 
     def _hangs(self) -> bool:
         since = self._busy_since
         return since is not None and time.monotonic() - since > self._wait_s
 
     def _keep_durable(self) -> None:
-        while group := self._take():
+        while (group := self._take()) is not None:
             self._busy_since = time.monotonic()
             try:
-                self._commit(group)
+                if group:
+                    self._commit(group)
+                else:
+                    self._try_again()
             finally:
                 self._busy_since = None
 
-    def _take(self) -> list[_Waiting]:
-        """Whatever waits, about 256 rows; empty once it is closed and nothing waits."""
+    def _try_again(self) -> None:
+        with contextlib.suppress(StoreDownError):
+            self._store.blobs.probe()
+            self._write([], [], durable=True)
+            self._failed = False
+
+    def _take(self) -> list[_Waiting] | None:
+        """Whatever waits, about 256 rows; none when it is time to try a store that failed again;
+        None once it is closed and nothing waits."""
         group: list[_Waiting] = []
         rows = 0
         with self._changed:
             while not group:
-                self._changed.wait_for(lambda: self._durable or self._closed)
+                again_s = _AGAIN_S if self._failed else None
+                self._changed.wait_for(lambda: self._durable or self._closed, again_s)
                 if not self._durable:
-                    return []
+                    return None if self._closed else []
                 while self._durable and rows < _GROUP_ROWS:
                     entry = self._durable.popleft()
                     # False: the caller stopped waiting.
@@ -219,12 +238,7 @@ class Recorder:
             _fail(group, StoreDownError(f"the store does not take this row: {error}"))
             return
         self._failed = False
-        with self._changed:
-            self._counts = replace(
-                self._counts,
-                committed=self._counts.committed + len(arrivals),
-                groups=self._counts.groups + 1,
-            )
+        self._count(committed=len(arrivals), groups=1)
         for entry in group:
             entry.done.set_result(None)
 
@@ -233,15 +247,14 @@ class Recorder:
             try:
                 self._write_rest(group)
             except StoreDownError:
-                self._failed = True
+                self._rest_failed = True
                 with self._changed:
-                    if self._closed:
-                        self._rest.extendleft(reversed(group))
-                        return
                     self._rest.extendleft(reversed(group))
+                    if self._closed:
+                        return
                     self._changed.wait(_AGAIN_S)
                 continue
-            self._failed = False
+            self._rest_failed = False
 
     def _take_rest(self) -> list[tuple[float, Event | Arrival]]:
         with self._changed:
@@ -255,23 +268,18 @@ class Recorder:
     def _write_rest(self, group: list[tuple[float, Event | Arrival]]) -> None:
         arrivals = [each for _, each in group if isinstance(each, Arrival)]
         happened = [(at, each) for at, each in group if isinstance(each, Event)]
-        kept = dropped = 0
         try:
             self._write(arrivals, happened, durable=False)
-            kept = len(group)
         except StoreDownError:
             raise
-        except Exception:
-            if len(group) > 1:
-                for entry in group:
-                    self._write_rest([entry])
+        except Exception:  # one may spoil it for all: each for itself
+            if len(group) == 1:
+                self._count(dropped=1)
                 return
-            dropped = 1
-        with self._changed:
-            counts = self._counts
-            self._counts = replace(
-                counts, kept=counts.kept + kept, dropped=counts.dropped + dropped
-            )
+            for entry in group:
+                self._write_rest([entry])
+            return
+        self._count(kept=len(group))
 
     def _write(
         self, arrivals: list[Arrival], happened: list[tuple[float, Event]], *, durable: bool
