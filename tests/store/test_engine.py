@@ -119,3 +119,19 @@ def test_a_file_that_is_no_database_is_one_sentence(tmp_path):
     (tmp_path / "store.db").write_bytes(b"no database at all " * 100)
     with pytest.raises(StoreDownError, match="not a database"):
         open_store(f"sqlite:///{tmp_path}/store.db")
+
+
+def test_a_lock_that_another_process_keeps_is_told_in_time(lite, monkeypatch):
+    monkeypatch.setattr("buckler.store.engine.BUSY_S", 0.1)
+    other = sqlite3.connect(lite.durable.url.database, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    def write():
+        with lite.write() as connection:
+            return connection.exec_driver_sql("SELECT 1").scalar()
+
+    with pytest.raises(StoreDownError, match="database is locked"):
+        write()
+    other.execute("ROLLBACK")
+    other.close()
+    assert write() == 1

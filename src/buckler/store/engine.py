@@ -6,6 +6,7 @@ process, but perhaps not of the machine, and is many times cheaper.
 """
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,13 +15,14 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from buckler.errors import StoreDownError, UsageError
 from buckler.store.blobs import Blobs
 
 BUSY_S: Final = 5.0
+_ASK_S: Final = 0.002
 _READING: Final = "buckler_reading"
 _ALLOWED = "sqlite:///FOLDER/store.db or postgresql://USER@HOST/DATABASE"
 
@@ -183,8 +185,26 @@ def _sqlite_settings(synchronous: str) -> Any:
 
 
 def _begin(connection: sa.Connection) -> None:
-    reading = connection.get_execution_options().get(_READING, False)
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+    if connection.get_execution_options().get(_READING, False):
+        connection.exec_driver_sql("BEGIN")
+        return
+    # SQLite's own waiting asks ever more rarely, down to ten times a second: a busy process would
+    # be served each time, and the others never.
+    raw, until = connection.connection.driver_connection, time.monotonic() + BUSY_S
+    assert raw is not None
+    raw.execute("PRAGMA busy_timeout = 0").close()
+    try:
+        while True:
+            try:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                return
+            except OperationalError as error:
+                name = getattr(error.orig, "sqlite_errorname", "")
+                if not name.startswith("SQLITE_BUSY") or time.monotonic() > until:
+                    raise
+            time.sleep(_ASK_S)
+    finally:
+        raw.execute(f"PRAGMA busy_timeout = {int(1000 * BUSY_S)}").close()
 
 
 def _postgres_settings(synchronous_commit: str) -> Any:
@@ -218,7 +238,7 @@ def _told() -> Iterator[None]:
     """A database that does not answer, as one sentence; what is our mistake stays as it is."""
     try:
         yield
-    except (sa.exc.OperationalError, sa.exc.InterfaceError, PoolTimeoutError) as error:
+    except (OperationalError, sa.exc.InterfaceError, PoolTimeoutError) as error:
         raise StoreDownError(f"the store cannot be used now: {_why(error)}") from error
     except DBAPIError as error:
         if error.connection_invalidated or isinstance(error, sa.exc.InternalError):

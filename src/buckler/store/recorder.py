@@ -31,8 +31,8 @@ _BLOB_WRITERS: Final = 8  # a disk flushes several files in the time of one
 
 @dataclass(frozen=True)
 class Counts:
-    """Since the start: durable rows and the transactions they shared, off-path things kept and
-    dropped, SUSPICIOUS rows answered without an id ("degrade") or refused ("fail_closed")."""
+    """Durable rows and the transactions they shared; off-path things kept and dropped; SUSPICIOUS
+    rows answered without an id ("degrade") or refused ("fail_closed")."""
 
     committed: int = 0
     groups: int = 0
@@ -54,8 +54,7 @@ class Recorder:
     Args:
         on_down: with the store down, `suspicious` raises ("fail_closed") or gives empty ids
             ("degrade"). Either way it works again once the store does.
-        max_rows: SUSPICIOUS rows that may wait for the disk; and things that may wait off the
-            path.
+        max_rows: SUSPICIOUS rows that may wait for the disk, and things off the path.
         wait_s: seconds a SUSPICIOUS row waits for the disk before the store counts as down.
         clock: unix seconds.
     """
@@ -79,8 +78,7 @@ class Recorder:
         self._changed = threading.Condition()
         self._durable: deque[_Waiting] = deque()
         self._rest: deque[tuple[float, Event | Arrival]] = deque()
-        self._counts = Counts()
-        self._failed = self._rest_failed = False
+        self._counts, self._failed, self._rest_failed = Counts(), False, False
         self._busy_since: float | None = None
         self._closed = True
         self._threads: list[threading.Thread] = []
@@ -88,8 +86,8 @@ class Recorder:
 
     @property
     def up(self) -> bool:
-        """The last commit worked, none hangs, and both threads run. After one that failed the
-        store is tried again and again, whether rows come or not."""
+        """The last commit worked, none hangs, both threads run. A store that failed is tried again
+        whether rows come or not."""
         alive = bool(self._threads) and all(thread.is_alive() for thread in self._threads)
         return alive and not (self._failed or self._rest_failed or self._hangs())
 
@@ -149,10 +147,9 @@ class Recorder:
         entry = arrival(thing, now, self._policy) if isinstance(thing, Item) else thing
         with self._changed:
             if self._closed or len(self._rest) >= self._max_rows:
-                self._count(dropped=1)
-                return
+                return self._count(dropped=1)
             self._rest.append((now, entry))
-            if len(self._rest) == 1 or len(self._rest) >= _GROUP_ROWS:
+            if len(self._rest) == 1 or self._full():
                 self._changed.notify_all()
 
     def _submit(self, arrivals: list[Arrival]) -> Future[None]:
@@ -259,11 +256,11 @@ class Recorder:
     def _take_rest(self) -> list[tuple[float, Event | Arrival]]:
         with self._changed:
             self._changed.wait_for(lambda: self._rest or self._closed)
-            if not self._closed:
-                self._changed.wait_for(
-                    lambda: len(self._rest) >= _GROUP_ROWS or self._closed, _OFF_PATH_S
-                )
+            self._changed.wait_for(lambda: self._closed or self._full(), _OFF_PATH_S)
             return [self._rest.popleft() for _ in range(min(_GROUP_ROWS, len(self._rest)))]
+
+    def _full(self) -> bool:
+        return len(self._rest) >= _GROUP_ROWS
 
     def _write_rest(self, group: list[tuple[float, Event | Arrival]]) -> None:
         arrivals = [each for _, each in group if isinstance(each, Arrival)]
@@ -274,8 +271,7 @@ class Recorder:
             raise
         except Exception:  # one may spoil it for all: each for itself
             if len(group) == 1:
-                self._count(dropped=1)
-                return
+                return self._count(dropped=1)
             for entry in group:
                 self._write_rest([entry])
             return
