@@ -9,7 +9,7 @@ STAMP := .venv/.installed
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[serve,dev,onnx,keras,tabular]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[serve,postgres,dev,onnx,keras,tabular]'
 	touch $(STAMP)
 
 demo: $(STAMP)
@@ -24,7 +24,7 @@ test: $(STAMP)
 
 # The slow tests need the image example's packages and Debian's chromium; one that is skipped fails.
 test-slow: $(STAMP)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[serve,dev,onnx,keras,tabular,imagenet-demo]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[serve,postgres,dev,onnx,keras,tabular,imagenet-demo]'
 	$(BIN)/python -m pytest -q -m slow --timeout 600 --no-skips
 
 check: $(STAMP)

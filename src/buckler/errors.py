@@ -5,7 +5,9 @@ BucklerError
 │   └── BudgetError  a call that would pass the queries allowed                     exit code 2
 ├── DataError    inputs or labels that are not what they claim  (also a ValueError)  exit code 3
 ├── BundleError  a bundle that is broken, foreign or altered                         exit code 3
-└── PolicyError  refused by the operator's own policy                                exit code 1
+├── PolicyError  refused by the operator's own policy                                exit code 1
+├── ConflictError   somebody else was first: read again, then decide                 exit code 1
+└── StoreDownError  the store cannot be reached or written                           exit code 3
 """
 
 
@@ -41,3 +43,15 @@ class PolicyError(BucklerError):
     """Refused by the operator's own policy."""
 
     exit_code = 1
+
+
+class ConflictError(BucklerError):
+    """Somebody else was first: what was read is no longer so."""
+
+    exit_code = 1
+
+
+class StoreDownError(BucklerError):
+    """The store cannot be reached, read or written now."""
+
+    exit_code = 3

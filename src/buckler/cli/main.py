@@ -18,8 +18,10 @@ from buckler.cli.init import init
 from buckler.cli.key import key
 from buckler.cli.predict import predict
 from buckler.cli.redteam import redteam
+from buckler.cli.review import review
 from buckler.cli.run import run
 from buckler.cli.serve import serve
+from buckler.cli.store import store
 from buckler.errors import BucklerError
 
 _INTERRUPTED = 130  # what typer makes of Ctrl-C
@@ -35,6 +37,8 @@ app = typer.Typer(
 for verb in (init, run, assess, harden, build, certify, check, predict, serve, redteam, demo):
     app.command()(verb)
 app.add_typer(key, name="key")
+app.add_typer(review, name="review")
+app.add_typer(store, name="store")
 
 
 def main() -> None:

@@ -1,1 +1,1 @@
-"""Pure rules of operation: who may do what. No torch, no SQL, no HTTP."""
+"""Pure rules of operation: who may do what, what a review queue does, what is drawn at random."""

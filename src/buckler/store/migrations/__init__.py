@@ -1,0 +1,1 @@
+"""Alembic runs these; `buckler.store.migrate` runs alembic."""
