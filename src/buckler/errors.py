@@ -6,8 +6,8 @@ BucklerError
 ├── DataError    inputs or labels that are not what they claim  (also a ValueError)  exit code 3
 ├── BundleError  a bundle that is broken, foreign or altered                         exit code 3
 ├── PolicyError  refused by the operator's own policy                                exit code 1
-├── ConflictError   somebody else was first: read again, then decide                 exit code 1
-└── StoreDownError  the store cannot be reached or written                           exit code 3
+├── ConflictError   somebody else was first: read again, then decide              exit code 1
+└── StoreDownError  the store cannot be reached or written                        exit code 3
 """
 
 
