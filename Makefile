@@ -20,7 +20,7 @@ serve: $(STAMP)
 	$(BIN)/buckler serve out/demo/bundle
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 # The slow tests need the image example's packages and Debian's chromium; one that is skipped fails.
 test-slow: $(STAMP)
