@@ -15,9 +15,18 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/buckler demo
 
-serve: $(STAMP)
+STORE := sqlite:///out/serve/store.db
+
+serve: $(STAMP) out/serve/keyed
 	test -f out/demo/bundle/bundle.toml || $(BIN)/buckler demo
-	$(BIN)/buckler serve out/demo/bundle
+	$(BIN)/buckler serve out/demo/bundle --store $(STORE)
+
+# A key for everything, printed this once: only its digest is kept.
+out/serve/keyed: | $(STAMP)
+	$(BIN)/buckler store init --store $(STORE)
+	$(BIN)/buckler store key you --store $(STORE) \
+		--role infer --role review --role operate --role admin --role metrics
+	touch $@
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -q
