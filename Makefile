@@ -17,9 +17,11 @@ demo: $(STAMP)
 
 STORE := sqlite:///out/serve/store.db
 
-serve: $(STAMP) out/serve/keyed
-	test -f out/demo/bundle/bundle.toml || $(BIN)/buckler demo
+serve: $(STAMP) out/demo/bundle/bundle.toml out/serve/keyed
 	$(BIN)/buckler serve out/demo/bundle --store $(STORE)
+
+out/demo/bundle/bundle.toml: | $(STAMP)
+	$(BIN)/buckler demo
 
 # A key for everything, printed this once: only its digest is kept.
 out/serve/keyed: | $(STAMP)

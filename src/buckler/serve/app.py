@@ -26,6 +26,7 @@ from buckler.serve.observe import Metrics, StoreCounts, batch_sizes, stderr_log
 from buckler.serve.outputs import shown, verdicts
 from buckler.serve.quota import Quota
 from buckler.serve.refusal import NOT_READY, answer_errors, reply
+from buckler.serve.reviews import add_reviews
 from buckler.serve.runner import Limits, Runner
 from buckler.serve.settings import HUNG_AFTER_S, Settings
 from buckler.serve.stored import Rings, Stored, open_stored
@@ -83,7 +84,7 @@ def create_app(
         redirect_slashes=False,
         lifespan=_lifespan(runner, stored),
     )
-    app.state.runner = runner
+    app.state.runner, app.state.stored = runner, stored
     named = (CLASSIFY, LIVE, READY, METRICS, OPENAPI, DOCS, STYLE, *paths(settings, guard.digest))
     app.add_middleware(GZipMiddleware, minimum_size=_ZIPPED, compresslevel=4)
     app.add_middleware(
@@ -108,6 +109,8 @@ def create_app(
     _add_classify(app, guard, intake, settings, answer)
     add_v2(app, V2(guard, intake, settings, answer, lambda: not not_ready()))
     _add_health(app, not_ready)
+    if stored is not None:
+        add_reviews(app, stored, intake)
     add_docs(app)
 
     @app.get(
