@@ -80,7 +80,7 @@ def killed(
 
 
 def hammered(url: str, folder: Path, rounds: int, seconds: float) -> float:
-    """The best round's requests a second, half of whose rows are SUSPICIOUS."""
+    """The best round's requests a second, 40 % of which have a SUSPICIOUS row."""
     store = open_store(url, str(folder / "blobs"))
     crowd = Crowd(new_key(store), "run")
     chosen = {"store": url, "inputs": str(folder / "blobs")}
@@ -95,7 +95,7 @@ def hammered(url: str, folder: Path, rounds: int, seconds: float) -> float:
         made = {row["review_id"]: row["id"] for row in rows(store, decisions)}
         assert all(made[item] == decision for item, decision in said)
     assert said
-    assert len(crowd.acknowledged) > 10 * rounds
+    assert len(crowd.acknowledged) > 5 * rounds
     store.close()
     return max(rates)
 
@@ -125,10 +125,11 @@ def test_sigterm_under_load_fails_nobody_and_keeps_all(tmp_path: Path) -> None:
         found = asyncio.run(load(process, host, port, crowd.request, crowd.heard))
         assert process.wait(30) == 0
     assert set(found) == {"200", "closing", "after"}, found
-    assert len(crowd.acknowledged) == found["200"] > 50
+    assert len(crowd.acknowledged) > 0.3 * found["200"] > 15
     check(store, crowd)
     # What is off the path was flushed, too: one event a request.
-    assert len([row for row in rows(store, events) if row["suspicious"] == 1]) == found["200"]
+    kept = [row["suspicious"] for row in rows(store, events)]
+    assert (len(kept), sum(kept)) == (found["200"], len(crowd.acknowledged))
     assert "Traceback" not in (tmp_path / "log").read_text()
     store.close()
 
