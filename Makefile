@@ -15,9 +15,20 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/buckler demo
 
-serve: $(STAMP)
-	test -f out/demo/bundle/bundle.toml || $(BIN)/buckler demo
-	$(BIN)/buckler serve out/demo/bundle
+STORE := sqlite:///out/serve/store.db
+
+serve: $(STAMP) out/demo/bundle/bundle.toml out/serve/keyed
+	$(BIN)/buckler serve out/demo/bundle --store $(STORE)
+
+out/demo/bundle/bundle.toml: | $(STAMP)
+	$(BIN)/buckler demo
+
+# A key for everything, printed this once: only its digest is kept.
+out/serve/keyed: | $(STAMP)
+	$(BIN)/buckler store init --store $(STORE)
+	$(BIN)/buckler store key you --store $(STORE) \
+		--role infer --role review --role operate --role admin --role metrics
+	touch $@
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -q -n auto --dist loadfile

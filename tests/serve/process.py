@@ -1,6 +1,7 @@
 """A gateway in a process of its own, whose judge takes as long as a test wants.
 
-python -m tests.serve.process '{"batch_s": 0.02, "settings": {…}}' prints its URL, then serves.
+python -m tests.serve.process '{"batch_s": 0.02, "settings": {…}}' prints its URL, then serves. With
+"tiny" it is the tiny guard that judges.
 """
 
 import json
@@ -16,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from .tiny import LEFT, Scripted, accept, body, settings
+from .tiny import LEFT, Scripted, accept, body, settings, tiny_guard
 
 CONTENT = orjson.dumps(body(LEFT))
 
@@ -39,7 +40,8 @@ def main(given: dict[str, Any]) -> None:
         time.sleep(given.get("batch_s", 0.0))
         return accept(x)
 
-    with signals() as caught, Background(Scripted(judge), chosen) as url:  # type: ignore[arg-type]
+    guard: Any = tiny_guard() if given.get("tiny") else Scripted(judge)
+    with signals() as caught, Background(guard, chosen) as url:
         say(url)
         while not caught:
             time.sleep(0.01)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from fastapi import APIRouter, FastAPI
@@ -15,6 +16,7 @@ from buckler.serve import create_app
 from buckler.serve.access import LOCAL, OPEN, ROUTES, Access, gate
 from buckler.serve.quota import Quota
 
+from .stored import url_in
 from .tiny import CLASSIFY, LEFT, body, settings
 
 MADE: dict[Role, str] = {role: new_key() for role in ROLES}
@@ -36,8 +38,8 @@ RING = Keys(
 
 
 @pytest.fixture
-def app(guard: Guard) -> FastAPI:
-    return create_app(guard, settings(), log=False, keys=RING)
+def app(guard: Guard, tmp_path: Path) -> FastAPI:
+    return create_app(guard, settings(store=url_in(tmp_path)), log=False, keys=RING)
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Whatever anyone sends, each answer is one that the contract promised."""
 
+import contextlib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +16,8 @@ from schemathesis.specs.openapi import checks
 
 from buckler.serve import create_app
 
-from .tiny import DIGEST, tiny_guard
+from .stored import opened
+from .tiny import BLANK, CLASSIFY, DIGEST, body, tiny_guard
 from .tiny import settings as gateway
 
 CHECKS: list[CheckFunction] = [
@@ -25,17 +28,21 @@ CHECKS: list[CheckFunction] = [
 ]
 
 
-def operations(app: FastAPI) -> list[Any]:
-    schema = schemathesis.openapi.from_asgi("/openapi.json", app)
+def operations(app: FastAPI, headers: dict[str, str] | None = None) -> list[Any]:
+    schema = schemathesis.openapi.from_asgi("/openapi.json", app, headers=headers or {})
     return [found.ok() for found in schema.get_all_operations()]
 
 
-def probe(examples: int, seed: int) -> int:
+def probe(
+    app: FastAPI, examples: int, seed: int, key: str = "", only: str = "/", client: Any = None
+) -> int:
     """How many requests were sent, good and bad, to each of the operations."""
-    app = create_app(tiny_guard(), gateway(expose="scores"), log=False)
     sent = 0
-    with TestClient(app):
-        for operation in operations(app):
+    headers = {"x-api-key": key} if key else {}
+    with contextlib.nullcontext() if client else TestClient(app):
+        for operation in operations(app, headers):
+            if not operation.path.startswith(only):
+                continue
             modes = [GenerationMode.POSITIVE]
             if operation.method == "post":  # elsewhere there is nothing to get wrong
                 modes.append(GenerationMode.NEGATIVE)
@@ -53,18 +60,38 @@ def probe(examples: int, seed: int) -> int:
                 def ask(case: Any, _: int) -> None:
                     nonlocal sent
                     sent += 1
-                    case.call_and_validate(checks=CHECKS)
+                    case.call_and_validate(checks=CHECKS, headers=headers)
 
                 ask()
     return sent
 
 
+def fresh() -> FastAPI:
+    return create_app(tiny_guard(), gateway(expose="scores"), log=False)
+
+
 def test_no_answer_that_was_not_promised() -> None:
-    assert probe(15, seed=0) > 100
+    assert probe(fresh(), 15, seed=0) > 100
+
+
+def reviewed(folder: Path, examples: int, seed: int) -> int:
+    """The same to the routes of the review queue, in which some rows wait."""
+    with opened(folder) as found:
+        for _ in range(5):
+            found.client.post(CLASSIFY, json=body(BLANK))
+        key = found.client.headers["x-api-key"]
+        return sum(
+            probe(found.app, examples, seed, key, only, found.client)
+            for only in ("/v1/reviews", "/v1/verdicts")
+        )
+
+
+def test_no_answer_of_the_review_queue_that_was_not_promised(tmp_path: Path) -> None:
+    assert reviewed(tmp_path, 8, seed=0) > 100
 
 
 def test_the_examples_are_answered() -> None:
-    app = create_app(tiny_guard(), gateway(expose="scores"), log=False)
+    app = fresh()
     contract: dict[str, Any] = app.openapi()
     answered = []
     with TestClient(app):
@@ -86,4 +113,9 @@ def test_the_examples_are_answered() -> None:
 
 @pytest.mark.slow
 def test_no_answer_that_was_not_promised_to_many() -> None:
-    assert probe(100, seed=1) > 500
+    assert probe(fresh(), 100, seed=1) > 500
+
+
+@pytest.mark.slow
+def test_no_answer_of_the_review_queue_that_was_not_promised_to_many(tmp_path: Path) -> None:
+    assert reviewed(tmp_path, 100, seed=1) > 500

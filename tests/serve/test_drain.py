@@ -5,20 +5,30 @@ import itertools
 import signal
 import subprocess
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from benchmarks.gateway_load import Link, post
+from benchmarks.gateway_load import Answer, Link, post
 
 from .process import CONTENT, gateway
 from .tiny import CLASSIFY
 
 REQUEST = post(CLASSIFY, CONTENT, "application/json")
 CLIENTS = 24
+Request = Callable[[], bytes]
+Heard = Callable[[Answer], None]
 
 
-async def client(number: int, host: str, port: int, found: Counter[str]) -> None:
+async def client(
+    number: int,
+    host: str,
+    port: int,
+    found: Counter[str],
+    request: Request = lambda: REQUEST,
+    heard: Heard = lambda _: None,
+) -> None:
     """Ask until no more connection is to be had: over a kept one, or each time over a new one."""
     link: Link | None = None
     for turn in itertools.count():
@@ -32,17 +42,26 @@ async def client(number: int, host: str, port: int, found: Counter[str]) -> None
         if number % 4 == 0:
             await asyncio.sleep(0.01 * (turn % 3))
         try:
-            answer = await link.ask(REQUEST)
+            answer = await link.ask(request())
         except OSError as error:
             found[f"lost: {error}"] += 1
             return
         found[str(answer.status)] += 1
         found["closing"] += not link.open
+        heard(answer)
 
 
-async def load(process: subprocess.Popen[str], host: str, port: int) -> Counter[str]:
+async def load(
+    process: subprocess.Popen[str],
+    host: str,
+    port: int,
+    request: Request = lambda: REQUEST,
+    heard: Heard = lambda _: None,
+) -> Counter[str]:
     found: Counter[str] = Counter()
-    tasks = [asyncio.create_task(client(n, host, port, found)) for n in range(CLIENTS)]
+    tasks = [
+        asyncio.create_task(client(n, host, port, found, request, heard)) for n in range(CLIENTS)
+    ]
     await asyncio.sleep(1.0)
     before = found["200"]
     process.send_signal(signal.SIGTERM)

@@ -14,6 +14,12 @@ def serve(
     port: Annotated[int | None, typer.Option(help="0: any free one; default 8080.")] = None,
     keys: Annotated[Path | None, typer.Option(help="A file by buckler key new.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; default 1.")] = None,
+    store: Annotated[
+        str | None, typer.Option(help="sqlite:///FOLDER/store.db, or a URL; needs keys.")
+    ] = None,
+    inputs: Annotated[
+        str | None, typer.Option(help="Where inputs are kept, if not beside the store.")
+    ] = None,
     digest: Annotated[str | None, typer.Option(help="Refuse any other bundle.")] = None,
     factory: Annotated[
         list[str] | None, typer.Option(help="module:function that may build a member.")
@@ -31,6 +37,8 @@ def serve(
         port=port,
         keys_file=keys,
         workers=workers,
+        store=store,
+        inputs=inputs,
         digest=digest,
         factories=tuple(factory) if factory else None,
     )

@@ -35,6 +35,18 @@ ROUTES: Mapping[str, Role | str] = {
     "GET /openapi.json": "infer",
     "HEAD /openapi.json": "infer",
     "GET /metrics": "metrics",
+    "GET /v1/verdicts/{review_id}": "infer",
+    "GET /v1/reviews": "review",
+    "GET /v1/reviews/stats": "review",
+    "GET /v1/reviews/export": "review",
+    "POST /v1/reviews/next": "review",
+    "GET /v1/reviews/{review_id}": "review",
+    "GET /v1/reviews/{review_id}/input": "review",
+    "POST /v1/reviews/{review_id}/first": "review",
+    "POST /v1/reviews/{review_id}/renew": "review",
+    "POST /v1/reviews/{review_id}/release": "review",
+    "POST /v1/reviews/{review_id}/decision": "review",
+    "POST /v1/reviews/{review_id}/undo": "review",
 }
 """Method and path → the one role that may call it, or OPEN for anyone. Every route stands here."""
 

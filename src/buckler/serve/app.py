@@ -9,7 +9,6 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry
 from starlette.middleware.gzip import GZipMiddleware
-from torch import Tensor
 
 from buckler.errors import PolicyError, UsageError
 from buckler.guard import Guard
@@ -20,15 +19,19 @@ from buckler.serve.body import Intake
 from buckler.serve.desk import Desk
 from buckler.serve.docs import DOCS, STYLE, add_docs
 from buckler.serve.frame import Frame
+from buckler.serve.inputs import Inputs
 from buckler.serve.judged import Judged, checked, join, judging
 from buckler.serve.keys import read_keys
-from buckler.serve.observe import Metrics, batch_sizes, stderr_log
+from buckler.serve.observe import Metrics, StoreCounts, batch_sizes, stderr_log
 from buckler.serve.outputs import shown, verdicts
 from buckler.serve.quota import Quota
 from buckler.serve.refusal import NOT_READY, answer_errors, reply
+from buckler.serve.reviews import add_reviews
 from buckler.serve.runner import Limits, Runner
 from buckler.serve.settings import HUNG_AFTER_S, Settings
+from buckler.serve.stored import Rings, Stored, open_stored
 from buckler.serve.v2 import V2, Answer, add_v2, paths
+from buckler.store.engine import Store
 
 CLASSIFY, LIVE, READY = "/v1/classify", "/v2/health/live", "/v2/health/ready"
 METRICS, OPENAPI = "/metrics", "/openapi.json"
@@ -36,25 +39,42 @@ _ZIPPED = 1024  # bytes from which an answer is compressed for those who take it
 
 
 def create_app(
-    guard: Guard, settings: Settings, *, log: bool = True, keys: KeyRing | None = None
+    guard: Guard,
+    settings: Settings,
+    *,
+    log: bool = True,
+    keys: KeyRing | None = None,
+    store: Store | None = None,
 ) -> FastAPI:
-    """The gateway before `guard`. The thread that judges lives as long as the app's lifespan.
+    """The gateway before `guard`. The thread that judges lives as long as the app's lifespan, and
+    so does what runs on the store.
 
     Args:
         log: one line of JSON a request, to stderr.
-        keys: who may call; those of settings.keys_file if not given. None at all: this machine.
+        keys: who may call; those of settings.keys_file if not given, and those of the store. None
+            at all: this machine.
+        store: one that is open already; that of settings.store if not given. The app closes it.
 
-    Raises: UsageError for a file of keys that cannot be read, or inputs too large for the queue;
-        PolicyError if the settings ask for another bundle than the guard's, or the guard draws
-        at random and nobody set the secret of its draws.
+    Raises: UsageError for a file of keys or a store that cannot be used, or inputs too large for
+        the queue; StoreDownError; PolicyError if the settings ask for another bundle than the
+        guard's, or the guard draws at random and nobody set the secret of its draws.
     """
     _check(guard, settings)
+    logger = stderr_log() if log else None
     if keys is None and settings.keys_file is not None:
         keys = read_keys(settings.keys_file)
     registry = CollectorRegistry()
     runner = _runner(guard, settings, batch_sizes(registry))
+    stored = open_stored(settings, logger, store)
+    if stored is not None:
+        keys = stored.keys if keys is None else Rings((keys, stored.keys))
+        registry.register(StoreCounts(stored.recorder, stored.duties))
     quota = Quota(1 / settings.workers)
-    metrics = Metrics(runner, registry)
+
+    def not_ready() -> str:
+        return runner.not_ready or ("" if stored is None else stored.not_ready)
+
+    metrics = Metrics(runner, registry, lambda: not not_ready())
     app = FastAPI(
         title="Buckler",
         version=version("buckler"),
@@ -62,31 +82,35 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        lifespan=_lifespan(runner),
+        lifespan=_lifespan(runner, stored),
     )
-    app.state.runner = runner
+    app.state.runner, app.state.stored = runner, stored
     named = (CLASSIFY, LIVE, READY, METRICS, OPENAPI, DOCS, STYLE, *paths(settings, guard.digest))
     app.add_middleware(GZipMiddleware, minimum_size=_ZIPPED, compresslevel=4)
     app.add_middleware(
         Frame,
         metrics=metrics,
         routes=frozenset(named),
-        log=stderr_log() if log else None,
+        log=logger,
         closing=lambda: runner.draining,
         https=settings.https,
     )
     answer_errors(app)
-    desk = Desk(runner, quota, settings.deadline_s)
+    keeper = None if stored is None else stored.keeper
+    desk = Desk(runner, quota, settings.deadline_s, settings.queue_bytes, keeper)
     intake = Intake(guard.spec, settings)
 
-    async def answer(request: Request, x: Tensor, until: float) -> Judged:
-        judged = await desk.answer(request.state.caller, x, until)
-        request.state.trace.verdicts = judged.verdicts
+    async def answer(request: Request, inputs: Inputs, until: float) -> Judged:
+        trace = request.state.trace
+        judged = await desk.answer(request.state.caller, trace.request_id, inputs, until)
+        trace.verdicts = judged.verdicts
         return judged
 
     _add_classify(app, guard, intake, settings, answer)
-    add_v2(app, V2(guard, intake, settings, answer, lambda: runner.ready))
-    _add_health(app, runner)
+    add_v2(app, V2(guard, intake, settings, answer, lambda: not not_ready()))
+    _add_health(app, not_ready)
+    if stored is not None:
+        add_reviews(app, stored, intake)
     add_docs(app)
 
     @app.get(
@@ -152,8 +176,7 @@ def _add_classify(
     )
     async def classify(request: Request) -> Response:
         until = asyncio.get_running_loop().time() + settings.deadline_s
-        x = await intake.rows(request, until)
-        judged = await answer(request, x, until)
+        judged = await answer(request, await intake.rows(request, until), until)
         trace = request.state.trace
         found = {
             "verdicts": verdicts(judged, shown(settings.expose, trace.roles)),
@@ -163,14 +186,14 @@ def _add_classify(
         return reply(200, found)
 
 
-def _add_health(app: FastAPI, runner: Runner[Judged]) -> None:
+def _add_health(app: FastAPI, not_ready: Callable[[], str]) -> None:
     @app.get(LIVE, summary="The process answers", responses=v2_contract.live())
     async def live() -> Response:
         return reply(200, {"live": True})
 
     @app.get(READY, summary="Requests may be sent", responses=v2_contract.ready())
     async def ready() -> Response:
-        why = runner.not_ready
+        why = not_ready()
         if not why:
             return reply(200, {"live": True, "ready": True})
         error = f"the gateway is not ready: {NOT_READY[why]}"
@@ -178,13 +201,17 @@ def _add_health(app: FastAPI, runner: Runner[Judged]) -> None:
 
 
 def _lifespan(
-    runner: Runner[Judged],
+    runner: Runner[Judged], stored: Stored | None
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         check_gates(app)
+        if stored is not None:
+            stored.start()
         runner.start()
         yield
         await asyncio.to_thread(runner.stop)
+        if stored is not None:
+            await asyncio.to_thread(stored.stop)
 
     return lifespan

@@ -12,11 +12,11 @@ from fastapi import Request
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers
 from starlette.formparsers import MultiPartException, MultiPartParser
-from torch import Tensor
 
 from buckler.errors import DataError
 from buckler.inputs import InputSpec
 from buckler.serve.inflate import CODINGS, inflated, too_large
+from buckler.serve.inputs import Inputs
 from buckler.serve.refusal import RefusedError, busy
 from buckler.serve.rows import rows_from_json
 from buckler.serve.settings import Settings
@@ -41,8 +41,8 @@ class Intake:
         # Decoding is work for a processor: more at once would only take memory.
         self._parsers = asyncio.Semaphore(_PARSERS)
 
-    async def rows(self, request: Request, until: float) -> Tensor:
-        """x (n, *shape), checked.
+    async def rows(self, request: Request, until: float) -> Inputs:
+        """The rows of a request, checked.
 
         Raises: DataError for what the guard cannot take; RefusedError 408, 413, 415, 429 or 504.
         """
@@ -85,14 +85,14 @@ class Intake:
         except TimeoutError:
             raise _too_slow() from None
 
-    def _parse(self, kind: str, files: Sequence[bytes | bytearray], until: float) -> Tensor:
+    def _parse(self, kind: str, files: Sequence[bytes | bytearray], until: float) -> Inputs:
         if kind == "application/json":
-            return rows_from_json(files[0], self._spec, self._settings.max_rows)
+            return Inputs(rows_from_json(files[0], self._spec, self._settings.max_rows))
         return images(files, self._spec, until, "file")
 
 
-def images(files: Sequence[bytes | bytearray], spec: InputSpec, until: float, what: str) -> Tensor:
-    """x (n, *shape) of image files, checked; what: the word for one of them.
+def images(files: Sequence[bytes | bytearray], spec: InputSpec, until: float, what: str) -> Inputs:
+    """The rows of image files, checked; what: the word for one of them.
 
     Raises: DataError for what is no image; RefusedError 504 past the loop's time `until`.
     """
@@ -107,7 +107,7 @@ def images(files: Sequence[bytes | bytearray], spec: InputSpec, until: float, wh
             if len(files) == 1:
                 raise
             raise DataError(f"{what} {number} of {len(files)}: {error}") from None
-    return spec.check(torch.cat(found))
+    return Inputs(spec.check(torch.cat(found)), tuple(map(bytes, files)))
 
 
 async def _in_time(request: Request, limit: int, until: float) -> bytearray:

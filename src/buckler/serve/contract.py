@@ -39,13 +39,16 @@ _ANSWER = {
 }
 _REFUSALS = {
     400: "an input that the model cannot take",
-    404: "no such model, or no such version",
+    401: "no key, or one that does not count",
+    403: "the key has not the role that this needs",
+    404: "no such thing",
+    409: "somebody was first, or the lease ended: read again",
     408: "the body came too slowly",
     413: "the body is too large",
     415: "the body is of no kind that can be an input",
-    429: "too many requests wait; Retry-After says when to come again",
+    429: "too much at once; Retry-After says when to come again",
     500: "the gateway or its guard failed; nothing was accepted",
-    503: "starting, stopping or broken",
+    503: "starting, stopping or broken, or the store cannot be used",
     504: "no answer before the deadline",
 }
 

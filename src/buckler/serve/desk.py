@@ -1,43 +1,72 @@
-"""Where rows are handed in: within the caller's quota, if the runner can take them."""
+"""Where rows are handed in: within the caller's quota, if the runner can take them; and out, once
+what must not be lost is kept."""
 
 import time
-from dataclasses import dataclass
-
-from torch import Tensor
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from buckler.serve.access import Caller
+from buckler.serve.inputs import Inputs
 from buckler.serve.judged import Judged
+from buckler.serve.keep import Keeper
 from buckler.serve.quota import Quota
-from buckler.serve.refusal import RefusedError
+from buckler.serve.refusal import RefusedError, busy
 from buckler.serve.runner import Runner
 
 
-@dataclass(frozen=True)
 class Desk:
-    """The runner and who may ask it how much.
+    """The runner, who may ask it how much, and who keeps what it found.
 
     Args:
         deadline_s: seconds a request may take.
+        max_bytes: of the image files of all requests that are not answered yet.
+        keeper: None: nothing is kept.
     """
 
-    runner: Runner[Judged]
-    quota: Quota
-    deadline_s: float
+    def __init__(
+        self,
+        runner: Runner[Judged],
+        quota: Quota,
+        deadline_s: float,
+        max_bytes: int,
+        keeper: Keeper | None = None,
+    ) -> None:
+        self._runner = runner
+        self._quota = quota
+        self._deadline_s = deadline_s
+        self._max_bytes = max_bytes
+        self._keeper = keeper
+        self._held = 0
 
     def check(self, caller: Caller) -> None:
         """Before a body is read: refuse now what would be refused then.
 
         Raises: RefusedError 429 or 503.
         """
-        self.runner.check(1, 0, time.monotonic() + self.deadline_s)
-        self.quota.check(caller.key)
+        self._runner.check(1, 0, time.monotonic() + self._deadline_s)
+        self._quota.check(caller.key)
 
-    async def answer(self, caller: Caller, x: Tensor, until: float) -> Judged:
-        """The answer to x (n, ...), which was checked. Raises: RefusedError 429, 503 or 504."""
-        self.quota.take(caller.key, len(x))
+    async def answer(self, caller: Caller, request_id: str, inputs: Inputs, until: float) -> Judged:
+        """The answer to inputs that were checked. Raises: RefusedError 429, 503 or 504."""
+        with self._holding(inputs.file_bytes):
+            self._quota.take(caller.key, len(inputs))
+            try:
+                judged = await self._runner.answer(inputs.x, until)
+                if self._keeper is None:
+                    return judged
+                return await self._keeper.keep(request_id, caller.id, inputs, judged, until)
+            except RefusedError as error:
+                if error.status in (429, 503):
+                    self._quota.give_back(caller.key, len(inputs))
+                raise
+
+    @contextmanager
+    def _holding(self, nbytes: int) -> Iterator[None]:
+        """A file may be far larger than its row, and stays until the row is kept."""
+        if self._held and self._held + nbytes > self._max_bytes:
+            raise busy(f"{self._held} bytes of images wait", 1)
+        self._held += nbytes
         try:
-            return await self.runner.answer(x, until)
-        except RefusedError as error:
-            if error.status in (429, 503):
-                self.quota.give_back(caller.key, len(x))
-            raise
+            yield
+        finally:
+            self._held -= nbytes

@@ -2,13 +2,16 @@
 
 import sys
 from collections import Counter as Counts
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
+from buckler.store.recorder import Recorder
 from buckler.verdict import Verdict
 
 Log = Callable[[dict[str, Any]], None]
@@ -50,15 +53,15 @@ class Gauged(Protocol):
     @property
     def age(self) -> float: ...
     @property
-    def ready(self) -> bool: ...
-    @property
     def abandoned(self) -> int: ...
 
 
 class Metrics:
     """Prometheus counts in a registry of their own, so that two gateways share none."""
 
-    def __init__(self, runner: Gauged, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, runner: Gauged, registry: CollectorRegistry, ready: Callable[[], bool]
+    ) -> None:
         self._registry = registry
         self._verdicts = Counter(
             "buckler_verdicts", "Verdicts", ("status", "bundle"), registry=self._registry
@@ -80,7 +83,7 @@ class Metrics:
             "queue_rows": ("Inputs that wait", lambda: runner.rows_waiting),
             "queue_bytes": ("Bytes of the inputs that wait", lambda: runner.bytes_waiting),
             "batch_age_seconds": ("Since the batch in hand was taken", lambda: runner.age),
-            "ready": ("1 if requests may be sent", lambda: runner.ready),
+            "ready": ("1 if requests may be sent", ready),
             "runner_abandoned": ("Threads that hung or died", lambda: runner.abandoned),
         }
         for name, (meaning, read) in gauges.items():
@@ -96,6 +99,38 @@ class Metrics:
 
     def page(self) -> bytes:
         return generate_latest(self._registry)
+
+
+class Sender(Protocol):
+    """What the metrics read of who sends webhooks."""
+
+    @property
+    def sent(self) -> int: ...
+    @property
+    def failed(self) -> int: ...
+
+
+class StoreCounts(Collector):
+    """What became of what must not be lost."""
+
+    def __init__(self, recorder: Recorder, sender: Sender) -> None:
+        self._recorder = recorder
+        self._sender = sender
+
+    def collect(self) -> Iterator[Metric]:
+        counts = self._recorder.counts()
+        for name, meaning, value in (
+            ("recorded_rows", "SUSPICIOUS rows on the disk before their answer", counts.committed),
+            ("recorded_groups", "Commits that these rows shared", counts.groups),
+            ("recorded_later", "Events and drawn rows kept off the path", counts.kept),
+            ("recorded_dropped", "Events and drawn rows that found no room", counts.dropped),
+            ("degraded_rows", "SUSPICIOUS rows answered and not kept", counts.degraded),
+            ("unkept_rows", "SUSPICIOUS rows refused, not kept", counts.refused),
+            ("webhooks_sent", "Messages that were taken", self._sender.sent),
+            ("webhooks_failed", "Tries that failed", self._sender.failed),
+        ):
+            yield CounterMetricFamily(f"buckler_{name}", meaning, value)
+        yield GaugeMetricFamily("buckler_store_up", "1 if rows can be kept", self._recorder.up)
 
 
 def log_line(trace: Trace, seconds: float) -> dict[str, Any]:

@@ -35,8 +35,9 @@ NOT_READY = {
     "dead": "the thread that judges died",
     "restarting": "the guard hung or died and is being restarted",
     "broken": "the guard fails on a blank input",
+    "store": "its store cannot be used",
 }
-"""What a runner that is not ready says of itself."""
+"""What a gateway that is not ready says of itself."""
 
 
 class RefusedError(BucklerError):
@@ -83,6 +84,18 @@ def could_not_judge(error: BaseException) -> RefusedError:
     """500, whose cause is for the log."""
     refusal = RefusedError(
         500, "the guard could not judge this input: nothing was accepted, the log has the reason"
+    )
+    refusal.__cause__ = error
+    return refusal
+
+
+def cannot_keep(error: BaseException) -> RefusedError:
+    """503, whose cause is for the log."""
+    refusal = RefusedError(
+        503,
+        "an input must be reviewed and cannot be kept now, so it is not answered: try again",
+        1,
+        reason="store",
     )
     refusal.__cause__ = error
     return refusal

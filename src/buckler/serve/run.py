@@ -45,7 +45,7 @@ def serve(
         for a guard that hung or died too often.
     """
     if settings.workers > 1:
-        with listen(settings, keys=settings.keys_file is not None) as shared, signals() as caught:
+        with listen(settings, keys=settings.keyed) as shared, signals() as caught:
             child = (serve_one, (bundle, settings, shared, log))
             supervise(
                 child, settings.workers, lambda: on_ready and on_ready(url_of(shared)), caught
@@ -113,7 +113,7 @@ class Background:
         return bool(self.app.state.runner.broken)
 
     def __enter__(self) -> str:
-        keys = self._keys is not None or self._settings.keys_file is not None
+        keys = self._keys is not None or self._settings.keyed
         self._listener = self._shared or listen(self._settings, keys=keys)
         try:
             guard = self._load()

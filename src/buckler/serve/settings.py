@@ -8,11 +8,13 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from buckler.errors import UsageError
+from buckler.store.recorder import OnDown
 
 _PREFIX = "BUCKLER_"
 HUNG_AFTER_S = 1.5
 """Where nothing else was set or measured: health tells within 2 s."""
 Expose = Literal["verdict", "scores"]
+_HIDDEN = ("secret", "store", "webhook", "webhook_secret")
 
 
 class Settings(BaseSettings):
@@ -46,6 +48,15 @@ class Settings(BaseSettings):
         model: the name under which the V2 protocol knows the bundle.
         expose: what a caller sees: "verdict", the answer alone, or "scores", also the numbers
             behind it, which show an attacker the way.
+        store: sqlite:///FOLDER/store.db or postgresql://USER@HOST/DATABASE; none: nothing is kept,
+            no row has a review id. With one, callers need keys.
+        inputs: a folder or s3:// URL for the inputs, if not beside the store.
+        on_store_down: "fail_closed", what cannot be kept is not answered, or "degrade", it is
+            answered without a review id.
+        accepted_sample: share of ACCEPTED rows, drawn at random, that people review all the same.
+        webhook: a URL that is told what happens in the review queue.
+        webhook_secret: signs what is sent there.
+        webhook_private: the webhook may be on this machine or a private network, without TLS, too.
     """
 
     model_config = SettingsConfigDict(
@@ -75,6 +86,13 @@ class Settings(BaseSettings):
     secret: SecretStr = SecretStr("")
     model: str = Field(default="buckler", pattern=r"^[A-Za-z0-9._-]{1,64}$")
     expose: Expose = "verdict"
+    store: SecretStr | None = None
+    inputs: str | None = None
+    on_store_down: OnDown = "fail_closed"
+    accepted_sample: float = Field(default=0.001, ge=0, le=1)
+    webhook: SecretStr | None = None
+    webhook_secret: SecretStr = SecretStr("")
+    webhook_private: bool = False
 
     @classmethod
     def read(cls, **given: Any) -> Self:
@@ -102,6 +120,19 @@ class Settings(BaseSettings):
                 raise ValueError(f"{large} must be {small} ({least}) or more. Got {got}")
         return self
 
+    @model_validator(mode="after")
+    def _a_store_comes_first(self) -> Self:
+        """What would have no effect was meant to have one."""
+        for name in ("inputs", "webhook"):
+            if getattr(self, name) is not None and self.store is None:
+                raise ValueError(f"{name} needs a store: set BUCKLER_STORE")
+        return self
+
+    @property
+    def keyed(self) -> bool:
+        """Callers must show a key."""
+        return self.keys_file is not None or self.store is not None
+
     @model_validator(mode="before")
     @classmethod
     def _no_unknown_variables(cls, given: dict[str, Any]) -> dict[str, Any]:
@@ -127,6 +158,6 @@ def _sentence(error: ValidationError) -> str:
     if not first["loc"]:
         return str(first["ctx"]["error"])
     name = str(first["loc"][0])
-    # The message ends here for the secret: what was given must not be repeated.
-    got = "" if name == "secret" else f". Got {first['input']!r}"
+    # The message ends here for a secret: what was given must not be repeated.
+    got = "" if name in _HIDDEN else f". Got {first['input']!r}"
     return f"the setting {name} ({_PREFIX}{name.upper()}) cannot be used: {first['msg']}{got}"

@@ -4,12 +4,12 @@ from typing import Final
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from buckler import wire
 from buckler.errors import DataError
 from buckler.inputs import InputSpec
 from buckler.serve.body import images
+from buckler.serve.inputs import Inputs
 
 INPUT: Final = "input"
 
@@ -19,7 +19,7 @@ def is_numbers(asked: wire.InferRequest) -> bool:
     return all(array.dtype.kind != "O" for array in asked.inputs.values())
 
 
-def rows_of(asked: wire.InferRequest, spec: InputSpec, max_rows: int, until: float) -> Tensor:
+def rows_of(asked: wire.InferRequest, spec: InputSpec, max_rows: int, until: float) -> Inputs:
     """x (n, *spec.shape) float32, checked: numbers as they stand, or image files (n,) in BYTES.
 
     Raises: DataError naming the first thing wrong; RefusedError 504 past the loop's time `until`.
@@ -43,10 +43,10 @@ def rows_of(asked: wire.InferRequest, spec: InputSpec, max_rows: int, until: flo
     else:
         with np.errstate(over="ignore"):  # infinity is refused below
             numbers = np.require(array, np.float32, "W")
-    return spec.check(torch.from_numpy(numbers))
+    return Inputs(spec.check(torch.from_numpy(numbers)))
 
 
-def _decoded(files: list[object], spec: InputSpec, until: float) -> Tensor:
+def _decoded(files: list[object], spec: InputSpec, until: float) -> Inputs:
     found = [each for each in files if isinstance(each, bytes)]
     if len(found) < len(files):
         raise DataError(

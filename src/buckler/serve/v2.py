@@ -8,20 +8,20 @@ from typing import Final
 
 import orjson
 from fastapi import FastAPI, Request, Response
-from torch import Tensor
 
 from buckler import wire
 from buckler.errors import DataError
 from buckler.guard import Guard
 from buckler.serve import v2_contract
 from buckler.serve.body import QUICK, Intake
+from buckler.serve.inputs import Inputs
 from buckler.serve.judged import Judged
 from buckler.serve.outputs import OUTPUTS, arrays, shown
 from buckler.serve.refusal import RefusedError, reply
 from buckler.serve.settings import Settings
 from buckler.serve.tensor import INPUT, is_numbers, rows_of
 
-Answer = Callable[[Request, Tensor, float], Awaitable[Judged]]
+Answer = Callable[[Request, Inputs, float], Awaitable[Judged]]
 SERVER, MODELS = "/v2", "/v2/models"
 _NOT_TAKEN: Final = tuple(
     name for name in wire.RESERVED if name not in ("timeout", "binary_data_output")
@@ -78,20 +78,22 @@ class V2:
         until = now + self.settings.deadline_s
         trace = request.state.trace
         async with self.intake.content(request, until) as content:
-            asked, x = await self._rows(content, request.headers.get(wire.HEADER_LENGTH), until)
+            asked, inputs = await self._rows(
+                content, request.headers.get(wire.HEADER_LENGTH), until
+            )
         until = min(until, now + _timeout_s(asked.parameters))
         names = _names(asked.outputs, shown(self.settings.expose, trace.roles))
-        judged = await self.answer(request, x, until)
+        judged = await self.answer(request, inputs, until)
         return self._answered(asked, judged, names, trace.request_id)
 
     async def _rows(
         self, content: bytes | bytearray, length: str | None, until: float
-    ) -> tuple[wire.InferRequest, Tensor]:
-        """What is asked, and x; in a thread where that takes long."""
+    ) -> tuple[wire.InferRequest, Inputs]:
+        """What is asked, and its rows; in a thread where that takes long."""
         spec, most = self.guard.spec, self.settings.max_rows
         if len(content) > QUICK:
 
-            def parse() -> tuple[wire.InferRequest, Tensor]:
+            def parse() -> tuple[wire.InferRequest, Inputs]:
                 asked = self._read(content, length)
                 return asked, rows_of(asked, spec, most, until)
 

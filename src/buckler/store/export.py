@@ -39,8 +39,8 @@ class Exported:
     redacted: int
 
 
-def export(store: Store, folder: Path, now: float, actor: str) -> Exported:
-    """Write every decided item into a new folder, which appears whole or not at all.
+def export(store: Store, folder: Path, now: float, actor: str, since: float = 0.0) -> Exported:
+    """Write every item decided since into a new folder, which appears whole or not at all.
 
     Raises: DataError if the folder is there, cannot be written, a label cannot be the name of a
         folder, rows differ in shape, or an input is missing or changed.
@@ -51,7 +51,7 @@ def export(store: Store, folder: Path, now: float, actor: str) -> Exported:
     numbers: list[tuple[NDArray[np.float32], str]] = []
     lines: list[str] = []
     with files.new_folder(folder) as part:
-        for row in _decided(store):
+        for row in _decided(store, since):
             line = _provenance(row)
             if row["blob"] is None:
                 counts["redacted"] += 1
@@ -91,13 +91,18 @@ def _put(
     return {"file": name}
 
 
-def _decided(store: Store) -> Iterator[dict[str, Any]]:
+def _decided(store: Store, since: float) -> Iterator[dict[str, Any]]:
     """Decided items with who decided them, page by page."""
     last = ""
     while True:
         page = (
             sa.select(reviews)
-            .where(reviews.c.state == "decided", reviews.c.origin != "known", reviews.c.id > last)
+            .where(
+                reviews.c.state == "decided",
+                reviews.c.decided >= since,
+                reviews.c.origin != "known",
+                reviews.c.id > last,
+            )
             .order_by(reviews.c.id)
             .limit(_AT_ONCE)
         )

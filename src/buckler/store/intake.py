@@ -68,13 +68,15 @@ class Arrival:
         return str(self.values["id"])
 
 
-def review_id(item: Item) -> str:
+def review_id(item: Item, digest: str) -> str:
     """The same for the same row of the same request, however often it is sent.
 
     The client and the content belong to it: a caller who repeats somebody's request id, or its own
     with another input, gets a row of its own and hides nothing.
+
+    Args:
+        digest: sha256 of the content.
     """
-    digest = sha256(item.content).hexdigest()
     text = json.dumps([item.key_id, item.request_id, item.row, digest])
     return sha256(text.encode()).hexdigest()[:32]
 
@@ -88,8 +90,9 @@ def arrival(item: Item, now: float, policy: Policy) -> Arrival:
         raise DataError(f"a verdict must be plain JSON to be kept: {error}") from None
     if "\\u0000" in text or not 0 <= item.risk < float("inf"):
         raise DataError("a row for review must have a finite risk >= 0, and no NUL in its texts")
+    digest = sha256(item.content).hexdigest()
     values = {
-        "id": review_id(item),
+        "id": review_id(item, digest),
         "request_id": item.request_id,
         "row": item.row,
         "key_id": item.key_id,
@@ -98,7 +101,7 @@ def arrival(item: Item, now: float, policy: Policy) -> Arrival:
         "leader": None,
         "risk": float(item.risk),
         "fingerprint": item.fingerprint,
-        "blob": sha256(item.content).hexdigest(),
+        "blob": digest,
         "media_type": item.media_type,
         "prediction": str(verdict.get("prediction", "")),
         "bundle": str(verdict.get("bundle", "")),
@@ -107,6 +110,10 @@ def arrival(item: Item, now: float, policy: Policy) -> Arrival:
         "due": due_at(now, policy),
     }
     return Arrival(values, item.content)
+
+
+def arrivals_of(items: Sequence[Item], now: float, policy: Policy) -> list[Arrival]:
+    return [arrival(item, now, policy) for item in items]
 
 
 def insert_arrivals(

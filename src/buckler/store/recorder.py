@@ -12,12 +12,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, Literal
 
 from buckler.errors import StoreDownError
 from buckler.ops.review import Policy
+from buckler.store.counts import Counts
 from buckler.store.engine import Store
-from buckler.store.intake import Arrival, Event, Item, arrival, insert_arrivals, insert_events
+from buckler.store.intake import Arrival, Event, Item, arrivals_of, insert_arrivals, insert_events
 
 __all__ = ["Counts", "Event", "Item", "OnDown", "Recorder"]
 
@@ -27,19 +29,7 @@ _GROUP_ROWS: Final = 256
 _OFF_PATH_S: Final = 0.05
 _AGAIN_S: Final = 0.25
 _BLOB_WRITERS: Final = 8  # a disk flushes several files in the time of one
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Durable rows and the transactions they shared; off-path things kept and dropped; SUSPICIOUS
-    rows answered without an id ("degrade") or refused ("fail_closed")."""
-
-    committed: int = 0
-    groups: int = 0
-    kept: int = 0
-    dropped: int = 0
-    degraded: int = 0
-    refused: int = 0
+_QUICK: Final = 64 * 1024  # bytes that the event loop may hash itself: a thread costs more
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +45,7 @@ class Recorder:
         on_down: with the store down, `suspicious` raises ("fail_closed") or gives empty ids
             ("degrade"). Either way it works again once the store does.
         max_rows: SUSPICIOUS rows that may wait for the disk, and things off the path.
+        max_bytes: of the inputs that wait off the path.
         wait_s: seconds a SUSPICIOUS row waits for the disk before the store counts as down.
         clock: unix seconds.
     """
@@ -66,6 +57,7 @@ class Recorder:
         *,
         on_down: OnDown = "fail_closed",
         max_rows: int = 4096,
+        max_bytes: int = 64 * 1024 * 1024,
         wait_s: float = 5.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -73,6 +65,7 @@ class Recorder:
         self._policy = policy or Policy()
         self._on_down = on_down
         self._max_rows = max_rows
+        self._max_bytes = max_bytes
         self._wait_s = wait_s
         self._clock = clock
         self._changed = threading.Condition()
@@ -132,21 +125,23 @@ class Recorder:
         """
         if not items:
             return ()
-        arrivals = [arrival(item, self._clock(), self._policy) for item in items]
+        make = partial(arrivals_of, items, self._clock(), self._policy)
+        big = sum(len(item.content) for item in items) > _QUICK
+        made = await asyncio.to_thread(make) if big else make()
         try:
             async with asyncio.timeout(self._wait_s):
-                await asyncio.wrap_future(self._submit(arrivals))
+                await asyncio.wrap_future(self._submit(made))
         except (TimeoutError, StoreDownError) as error:
             return self._without(len(items), error)
-        return tuple(each.id for each in arrivals)
+        return tuple(each.id for each in made)
 
     def record(self, thing: Event | Item) -> None:
         """Keep it soon, off the path: within 50 ms or 256 things. Never waits; when too many wait
         already it is dropped, and counted. Raises: DataError for an item no store could keep."""
         now = self._clock()
-        entry = arrival(thing, now, self._policy) if isinstance(thing, Item) else thing
+        entry = arrivals_of([thing], now, self._policy)[0] if isinstance(thing, Item) else thing
         with self._changed:
-            if self._closed or len(self._rest) >= self._max_rows:
+            if self._closed or not self._has_room(entry):
                 return self._count(dropped=1)
             self._rest.append((now, entry))
             if len(self._rest) == 1 or self._full():
@@ -258,6 +253,11 @@ class Recorder:
             self._changed.wait_for(lambda: self._rest or self._closed)
             self._changed.wait_for(lambda: self._closed or self._full(), _OFF_PATH_S)
             return [self._rest.popleft() for _ in range(min(_GROUP_ROWS, len(self._rest)))]
+
+    def _has_room(self, entry: Event | Arrival) -> bool:
+        waiting = [each for _, each in self._rest] if isinstance(entry, Arrival) else []
+        held = sum(len(each.content) for each in (*waiting, entry) if isinstance(each, Arrival))
+        return len(self._rest) < self._max_rows and held <= self._max_bytes
 
     def _full(self) -> bool:
         return len(self._rest) >= _GROUP_ROWS
