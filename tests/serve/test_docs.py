@@ -2,8 +2,11 @@
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 from fastapi.testclient import TestClient
+
+from .stored import opened
 
 
 class _Page(HTMLParser):
@@ -40,6 +43,13 @@ def test_every_route_and_every_status_is_on_the_page(client: TestClient) -> None
             assert "500" in route["responses"]
             for answer in route["responses"].values():
                 assert answer["description"] in page.text.replace("&#39;", "'")
+
+
+def test_the_review_queue_is_on_the_page(tmp_path: Path) -> None:
+    with opened(tmp_path) as gateway:
+        test_every_route_and_every_status_is_on_the_page(gateway.client)
+        page = gateway.client.get("/docs").text
+        assert "post/v1/reviews/%7Breview_id%7D/decision" in page
 
 
 def test_nothing_comes_from_elsewhere(client: TestClient) -> None:

@@ -5,10 +5,14 @@ import base64
 import hashlib
 import hmac
 import json
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -45,6 +49,12 @@ class Receiver:
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
+    with receiving() as found:
+        yield found
+
+
+@contextmanager
+def receiving(certificate: Path | None = None) -> Iterator[Receiver]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             content = self.rfile.read(int(self.headers["content-length"]))
@@ -60,11 +70,32 @@ def receiver() -> Iterator[Receiver]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     found = Receiver(f"http://127.0.0.1:{server.server_port}/hook?x=1")
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        found.url = f"https://localhost:{server.server_port}/hook"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield found
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """One that only who is told so trusts, with its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    made = tmp_path / "localhost.pem"
+    given = (
+        "-x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=localhost "
+        "-addext subjectAltName=DNS:localhost"
+    )
+    files = ["-keyout", made, "-out", tmp_path / "cert"]
+    subprocess.run(["openssl", "req", *given.split(), *files], check=True, capture_output=True)
+    made.write_text(made.read_text() + (tmp_path / "cert").read_text())
+    return made
 
 
 @pytest.fixture
@@ -266,6 +297,29 @@ def test_a_name_is_looked_up_once_and_that_address_is_asked(
     Duties(store, hook, None, clock=Clock()).round()
     assert asked.count("hook.example") == 1
     assert receiver.got[0][0]["host"] == f"hook.example:{port}"
+
+
+def test_a_receiver_must_prove_who_it_is(
+    store: Store, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store)
+    clock = Clock()
+    said: list[dict[str, Any]] = []
+    with receiving(certificate) as receiver:
+        hook = Webhook(receiver.url, SECRETS, True)
+        duties = Duties(store, hook, said.append, clock=clock)
+        duties.round()
+        assert "certificate verify failed" in said[0]["error"]
+        assert receiver.got == []
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        clock.now += 20
+        duties.round()
+        assert receiver.got[0][0]["host"] == receiver.url.split("/")[2]
+        put(store)
+        other = Webhook(receiver.url.replace("localhost", "127.0.0.1"), SECRETS, True)
+        moved = Duties(store, other, said.append, clock=lambda: clock.now + 61)
+        moved.round()
+        assert "certificate verify failed" in said[1]["error"], "of another name"
 
 
 def test_a_decision_reaches_the_receiver(

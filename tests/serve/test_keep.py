@@ -5,6 +5,7 @@ import io
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import orjson
 import pytest
 import sqlalchemy as sa
 from PIL import Image
+from torch import Tensor
 
 from buckler.errors import StoreDownError, UsageError
 from buckler.ops.access import digest_of
@@ -22,6 +24,7 @@ from buckler.serve import Background, Settings, create_app
 from buckler.serve.access import LOCAL
 from buckler.serve.desk import Desk
 from buckler.serve.inputs import Inputs, media_type
+from buckler.serve.judged import Judged
 from buckler.serve.quota import Quota
 from buckler.serve.refusal import RefusedError
 from buckler.store import care
@@ -30,7 +33,19 @@ from buckler.store.keys import add_key, all_keys, revoke_key
 from buckler.store.tables import events, reviews
 
 from .stored import new_key, opened, rows, url_in
-from .tiny import BLANK, CLASSIFY, LEFT, RIGHT, SPEC, body, settings, tiny_guard, wait_for
+from .tiny import (
+    BLANK,
+    CLASSIFY,
+    LEFT,
+    RIGHT,
+    SPEC,
+    Scripted,
+    accept,
+    body,
+    settings,
+    tiny_guard,
+    wait_for,
+)
 
 INFER = "/v2/models/buckler/infer"
 
@@ -108,6 +123,29 @@ def test_the_callers_own_file_is_kept_whatever_they_call_it(
         for row in kept.values():
             assert row["media_type"] == name
             assert gateway.store.blobs.get(row["blob"]) == file
+
+
+def test_large_inputs_are_kept_whole(tmp_path: Path) -> None:
+    """What a thread looks at, so that the answers to others need not wait."""
+
+    def suspect(x: Tensor) -> Judged:
+        judged = accept(x)
+        found = [replace(verdict, status="SUSPICIOUS") for verdict in judged.verdicts]
+        return replace(judged, verdicts=found)
+
+    spec = replace(SPEC, shape=(1, 200, 200))
+    x = np.random.default_rng(0).random((3, 1, 200, 200), np.float32)
+    tensor = {"name": "input", "datatype": "FP32", "shape": x.shape}
+    head = orjson.dumps({"inputs": [{**tensor, "parameters": {"binary_data_size": x.nbytes}}]})
+    with opened(tmp_path, Scripted(suspect, spec)) as gateway:
+        headers = {"inference-header-content-length": str(len(head))}
+        found = gateway.client.post(INFER, content=head + x.tobytes(), headers=headers)
+        outputs = found.json()["outputs"]
+        ids = next(each["data"] for each in outputs if each["name"] == "review_id")
+        kept = {row["id"]: row for row in gateway.rows(reviews)}
+        for row, name in enumerate(ids):
+            content = gateway.store.blobs.get(kept[name]["blob"])
+            assert np.array_equal(np.load(io.BytesIO(content)), x[row])
 
 
 def test_what_is_no_image_has_no_name() -> None:

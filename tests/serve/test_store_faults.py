@@ -13,10 +13,12 @@ import httpx
 import pytest
 
 from benchmarks.gateway_load import Link, post
+from buckler.store import care
 from buckler.store.engine import open_store
 from buckler.store.tables import decisions, events
 from tests.store.conftest import Postgres, postgres  # noqa: F401
 
+from .bundles import untrained
 from .crowd import Crowd, check, odd
 from .process import gateway
 from .stored import new_key, rows, url_in
@@ -131,6 +133,23 @@ def test_sigterm_under_load_fails_nobody_and_keeps_all(tmp_path: Path) -> None:
     kept = [row["suspicious"] for row in rows(store, events)]
     assert (len(kept), sum(kept)) == (found["200"], len(crowd.acknowledged))
     assert "Traceback" not in (tmp_path / "log").read_text()
+    store.close()
+
+
+@pytest.mark.slow
+def test_two_processes_keep_what_both_were_sent(tmp_path: Path) -> None:
+    untrained(tmp_path / "bundle")
+    store = open_store(url_in(tmp_path))
+    headers = {"x-api-key": new_key(store)}
+    sent = post(CLASSIFY, json.dumps(body(LEFT)).encode(), "application/json", headers)
+    chosen = {"store": url_in(tmp_path), "workers": 2}
+    given = {"bundle": str(tmp_path / "bundle"), "settings": chosen}
+    with gateway(tmp_path / "log", **given) as (process, host, port):
+        found = asyncio.run(load(process, host, port, lambda: sent))
+        assert process.wait(30) == 0
+    assert set(found) == {"200", "closing", "after"}, found
+    assert len(rows(store, events)) == found["200"]
+    assert care.check(store) == ()
     store.close()
 
 

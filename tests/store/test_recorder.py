@@ -149,6 +149,20 @@ async def test_what_is_too_much_is_dropped_and_counted(lite):
     recorder.stop()
 
 
+async def test_large_inputs_off_the_path_are_bounded_in_bytes(lite):
+    recorder = Recorder(lite, max_bytes=100)
+    recorder.start()
+    with lite.write():
+        for number in range(5):
+            recorder.record(item(number, content=bytes([number]) * 40, sampled=True))
+            recorder.record(Event("request"))
+        assert recorder.counts().dropped >= 1
+    wait_for(lambda: recorder.counts().kept + recorder.counts().dropped == 10)
+    assert len(rows(lite, events)) == 5, "what has no input is no matter of bytes"
+    assert len(rows(lite)) <= 4  # two that were in hand, two that waited
+    recorder.stop()
+
+
 async def test_what_waits_is_kept_at_the_end(lite):
     recorder = Recorder(lite)
     recorder.start()

@@ -80,7 +80,8 @@ def webhook_of(settings: Settings) -> Webhook | None:
     schemes = ("https", "http") if settings.webhook_private else ("https",)
     try:
         place = urlsplit(url)
-        good = place.scheme in schemes and bool(place.hostname) and place.port != 0
+        plain = url.isascii() and url.isprintable() and " " not in url
+        good = plain and place.scheme in schemes and bool(place.hostname) and place.port != 0
     except ValueError:
         good = False
     if not good or place.username or place.password or place.fragment:
@@ -128,7 +129,8 @@ def send(webhook: Webhook, message: Message, now: float) -> None:
         connection = http.client.HTTPConnection(str(place.hostname), _port(place))
         connection.sock = _connected(place, address)
         try:
-            connection.request("POST", path, body, signed(webhook.secrets, message, body, now))
+            headers = {"host": place.netloc, **signed(webhook.secrets, message, body, now)}
+            connection.request("POST", path, body, headers)
             status = connection.getresponse().status
         finally:
             connection.close()
