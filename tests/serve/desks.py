@@ -93,7 +93,9 @@ def fill(store: Store, guard: Guard, count: int, policy: Policy | None = None) -
     return names
 
 
-def person(store: Store, name: str = "ann", *, roles: Sequence[str] = ("review",), **more: bool) -> User:
+def person(
+    store: Store, name: str = "ann", *, roles: Sequence[str] = ("review",), **more: bool
+) -> User:
     return add_user(store, name, PASSWORD, roles, time.time(), "test", **more)
 
 

@@ -105,9 +105,7 @@ class Door:
         token = request.cookies.get(self._session, "")
         if not token:
             return None
-        return await asyncio.to_thread(
-            find_session, self._store, token, time.time(), self._signing
-        )
+        return await asyncio.to_thread(find_session, self._store, token, time.time(), self._signing)
 
     async def log_in(self, request: Request, form: Form, answer: Response) -> User | None:
         """Check name and password; on success `answer` carries the cookie.

@@ -82,9 +82,7 @@ def add_pages(
     _add(app, "GET /assets/{name}", shell.outside(_asset))
 
 
-def _add(
-    app: FastAPI, place: str, answer: Callable[[Request], Awaitable[Response]]
-) -> None:
+def _add(app: FastAPI, place: str, answer: Callable[[Request], Awaitable[Response]]) -> None:
     method, _, path = place.partition(" ")
 
     async def endpoint(request: Request) -> Response:
@@ -213,7 +211,9 @@ async def _asset(request: Request) -> Response:
     if name not in _ASSETS:
         raise RefusedError(404, "there is no such file")
     content = _source(name)
-    return Response(stylesheet() + content if name == "page.css" else content, media_type=_ASSETS[name])
+    return Response(
+        stylesheet() + content if name == "page.css" else content, media_type=_ASSETS[name]
+    )
 
 
 def _environment() -> jinja2.Environment:

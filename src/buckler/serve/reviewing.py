@@ -92,7 +92,8 @@ class Reviewing:
             item = claim(
                 self.store, user.name, visit.now, policy, senior=user.senior, secret=self.known
             )
-            return policy, item, after and get(self.store, after, policy, user.name) or None
+            before = get(self.store, after, policy, user.name) if after else None
+            return policy, item, before
 
         policy, item, before = await asyncio.to_thread(take)
         done = None
@@ -117,7 +118,9 @@ class Reviewing:
 
     async def picture(self, visit: Visit) -> Answer:
         """Number 0: the input; from 1: what the guard also sees."""
-        return await self._png(visit, lambda look, n: look.views[n - 1].picture if n else look.picture)
+        return await self._png(
+            visit, lambda look, n: look.views[n - 1].picture if n else look.picture
+        )
 
     async def difference(self, visit: Visit) -> Answer:
         """From 1: what that view changed, tenfold."""
@@ -163,9 +166,8 @@ class Reviewing:
             await asyncio.to_thread(decide, self.store, made, visit.now, policy)
         except ConflictError:
             if said := screen.standing(item, visit.user.name):
-                raise ConflictError(
-                    f"you decided this item before: you {said['said']} {said['label'] or ''}".strip()
-                ) from None
+                what = f"{said['said']} {said['label'] or ''}".strip()
+                raise ConflictError(f"you decided this item before: you {what}") from None
             raise
         return RedirectResponse(f"/review?after={item.id}", 303)
 

@@ -42,9 +42,7 @@ class Choice:
 
 def open_to(item: Review, user: str, now: float) -> bool:
     """Whether this reviewer holds the item and may decide."""
-    return (
-        item.state == "waiting" and item.lease_by == user and not is_free(item.lease_until, now)
-    )
+    return item.state == "waiting" and item.lease_by == user and not is_free(item.lease_until, now)
 
 
 def hidden(item: Review) -> bool:
@@ -104,13 +102,10 @@ def history(item: Review, now: float) -> list[dict[str, Any]]:
 
 def standing(item: Review, user: str) -> dict[str, Any] | None:
     """This reviewer's own decision, if it was not undone."""
-    for made in history_of(item, user):
-        return {"said": _SAID.get(made["kind"], made["kind"]), "label": made["label"]}
+    for made in item.history:
+        if made["reviewer"] == user and made["undone"] is None:
+            return {"said": _SAID.get(made["kind"], made["kind"]), "label": made["label"]}
     return None
-
-
-def history_of(item: Review, user: str) -> list[Mapping[str, Any]]:
-    return [m for m in item.history if m["reviewer"] == user and m["undone"] is None]
 
 
 def shown_size(look: Look) -> tuple[int, int, bool]:

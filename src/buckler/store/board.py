@@ -73,7 +73,9 @@ def board(store: Store, now: float) -> Board:
     with store.read() as connection:
         verdicts = list(connection.scalars(newest))
         return Board(
-            reasons=dict(Counter(str(r) for v in verdicts for r in v.get("reasons", ())).most_common()),
+            reasons=dict(
+                Counter(str(r) for v in verdicts for r in v.get("reasons", ())).most_common()
+            ),
             counted=len(verdicts),
             groups=tuple(Group(*row) for row in connection.execute(groups)),
             holdings=tuple(Holding(*row) for row in connection.execute(held)),
