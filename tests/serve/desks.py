@@ -10,9 +10,12 @@ import torch
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from prometheus_client import CollectorRegistry
+from torch import nn
 
 from buckler.defenses import Median
 from buckler.guard import Guard
+from buckler.inputs import InputSpec
+from buckler.models import TorchClassifier
 from buckler.ops.review import Policy
 from buckler.serve.access import Access, gate
 from buckler.serve.frame import Frame
@@ -28,6 +31,7 @@ from tests.store.made import add, item
 from .tiny import SPEC, tiny_guard
 
 SIGNING = (b"the first of the secrets", b"an older one, still good")
+WORDS = ("goat", "fox", "owl", "lynx", "crow", "hare", "wolf", "newt", "mole", "elk")
 PASSWORD = "correct horse battery"
 
 
@@ -60,6 +64,27 @@ def pages_app(
 def with_view() -> Guard:
     """The tiny guard, looking at a median too."""
     return replace(tiny_guard(), views=(Median(3),))
+
+
+def photos() -> Guard:
+    """40 classes with long names, of colour pictures of 224 × 224 pixels."""
+    names = tuple(f"{word} of the {n} mountains" for n in range(4) for word in WORDS)
+    spec = InputSpec((3, 224, 224), names, levels=256)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        linear = nn.Linear(3 * 8 * 8, 40)
+    net = nn.Sequential(nn.AvgPool2d(28), nn.Flatten(), linear)
+    members = (TorchClassifier(net), TorchClassifier(net))
+    two = {"members": members, "weights": (0.5, 0.5), "temperatures": (1.0, 1.0)}
+    return replace(tiny_guard(), spec=spec, **two)
+
+
+def photo(guard: Guard) -> bytes:
+    """A smooth colour picture with one odd dot."""
+    h, w = torch.meshgrid(torch.linspace(0, 1, 224), torch.linspace(0, 1, 224), indexing="ij")
+    x = torch.stack([h, w, (h * 9).sin() * 0.5 + 0.5])
+    x[:, 100:103, 60:63] = 1.0
+    return guard.spec.encode(x)
 
 
 def picture(number: int = 0) -> bytes:

@@ -4,7 +4,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,17 @@ from buckler.store.shared import set_policy
 from buckler.store.tables import decisions, first_answers
 from tests.store.made import add
 
-from .desks import PASSWORD, fill, pages_app, person, store_in, suspect, with_view
+from .desks import (
+    PASSWORD,
+    fill,
+    pages_app,
+    person,
+    photo,
+    photos,
+    store_in,
+    suspect,
+    with_view,
+)
 
 pytestmark = pytest.mark.slow
 CHROMIUM = "/usr/bin/chromium"
@@ -34,8 +44,10 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.fixture
-def guard() -> Guard:
-    return with_view()
+def guard(request: pytest.FixtureRequest) -> Guard:
+    """The one a test asks for, else the tiny one."""
+    made: Callable[[], Guard] = getattr(request, "param", with_view)
+    return made()
 
 
 @pytest.fixture
@@ -190,7 +202,7 @@ def test_the_lease_is_renewed_while_somebody_works_and_told_when_it_ends(
 
 
 def test_how_it_looks(browser: Browser, store: Store, guard: Guard, tmp_path: Path) -> None:
-    """Nothing is wider than a narrow screen. BUCKLER_SHOTS names a folder to keep the pictures."""
+    """Nothing is wider than a narrow screen. SHOTS names a folder to keep the pictures."""
     folder = Path(os.environ.get("SHOTS", tmp_path))
     person(store)
     fill(store, guard, 3)
@@ -221,3 +233,83 @@ def test_how_it_looks(browser: Browser, store: Store, guard: Guard, tmp_path: Pa
     page.screenshot(path=folder / "keys.png")
     page.goto(f"{browser.url}/review/none")
     page.screenshot(path=folder / "told.png")
+
+
+@pytest.mark.parametrize("guard", [photos], indirect=True)
+def test_many_classes_are_found_by_typing(
+    browser: Browser, store: Store, guard: Guard, tmp_path: Path
+) -> None:
+    folder = Path(os.environ.get("SHOTS", tmp_path))
+    person(store)
+    verdict = {**suspect(guard).verdict, "prediction": "lynx of the 2 mountains"}
+    for number in range(3):
+        row = suspect(guard, number, content=photo(guard), verdict=verdict)
+        add(store, row, now=time.time() - 100 + number)
+    browser.log_in()
+    page = browser.page
+    for width in (1200, 360):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.screenshot(path=folder / f"photo-{width}.png", full_page=True)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.set_viewport_size({"width": 1200, "height": 900})
+    page.keyboard.press("l")
+    page.keyboard.type("owl")
+    page.keyboard.press("Enter")
+    page.get_by_text("No class, or more than one, begins so").wait_for()
+    page.keyboard.type(" of the 3")
+    page.screenshot(path=folder / "typing.png")
+    browser.press("Enter")
+    browser.press("x", "Enter")
+    page.keyboard.press("x")
+    page.keyboard.type("NEWT of the 0")
+    browser.press("Enter")
+    with store.read() as connection:
+        made = connection.execute(sa.select(decisions).order_by(decisions.c.at))
+        assert [(d.kind, d.label) for d in made] == [
+            ("label", "owl of the 3 mountains"),
+            ("adversarial", None),
+            ("adversarial", "newt of the 0 mountains"),
+        ]
+    assert browser.complaints == []
+
+
+def test_every_control_has_a_name_and_the_order_of_the_eye(
+    browser: Browser, store: Store, guard: Guard
+) -> None:
+    person(store)
+    fill(store, guard, 2)
+    browser.log_in()
+    page = browser.page
+    for place in ("queue", "review", "login"):
+        page.goto(f"{browser.url}/{place}")
+        unnamed = page.evaluate(
+            """[...document.querySelectorAll("a, button, input:not([type=hidden]), textarea, img")]
+            .filter((each) => each.checkVisibility())
+            .filter((each) => !(each.textContent.trim() || each.alt || each.ariaLabel
+                || (each.labels && each.labels.length) || each.querySelector("img[alt]")))
+            .map((each) => each.outerHTML)"""
+        )
+        assert unnamed == [], place
+        assert page.locator("h1").count() == 1
+    page.goto(f"{browser.url}/review")
+    browser.ready()
+    reached = []
+    for _ in range(24):
+        page.keyboard.press("Tab")
+        reached.append(
+            page.evaluate("document.activeElement.innerText || document.activeElement.value || ''")
+        )
+    names = ["Skip to the content", "Review", "Queue", "Log out", "Keep it", "Put it back"]
+    assert reached[: len(names)] == names
+    order = [
+        r
+        for r in reached
+        if r.startswith(("Accept", "Corrupted", "Unsure", "It is", "Adversarial"))
+    ]
+    assert [name.split()[0] for name in order] == [
+        "Accept:",
+        "Corrupted",
+        "Unsure",
+        "It",
+        "Adversarial,",
+    ]

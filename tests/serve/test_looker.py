@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,8 +22,8 @@ from .tiny import LEFT, SPEC, tiny_guard
 
 
 @pytest.fixture
-def blobs(tmp_path: Path) -> Iterator[Blobs]:
-    yield Blobs(str(tmp_path / "blobs"))
+def blobs(tmp_path: Path) -> Blobs:
+    return Blobs(str(tmp_path / "blobs"))
 
 
 def pixels(png: bytes) -> np.ndarray:
