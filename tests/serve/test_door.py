@@ -174,7 +174,7 @@ def test_a_new_secret_ends_no_session_and_a_dropped_one_ends_it(guard: Guard, st
         with TestClient(pages_app(guard, store, signing=signing)) as client:
             client.cookies.set("buckler", cookie)
             assert (client.get("/queue", follow_redirects=False).status_code == 200) == inside
-            posted = client.post("/review/x/undo", data={"token": form})
+            posted = client.post("/review/aa/undo", data={"token": form})
             assert (posted.status_code == 404) == inside
 
 

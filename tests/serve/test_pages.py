@@ -153,6 +153,9 @@ def test_what_cannot_be_is_a_sentence_and_a_way_on(
         client, page, action, kind="corrupted"
     )
     assert len(made(store)) == 1
+    for odd in ("%00", "a%00", "%F0%9F%A6%8A", "%ff", "a" * 65):
+        assert client.get(f"/review/{odd}").status_code == 404
+        assert client.get(f"/review?after={odd}").status_code == 200
     for place in ("/review/none", "/review/none/input", f"/review/{names[0]}/picture/2"):
         assert client.get(place).status_code == 404
     for number in ("x", "-1", "9" * 30, "²"):

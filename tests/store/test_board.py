@@ -4,6 +4,7 @@ from buckler.ops.review import Policy
 from buckler.store.board import behind, board
 from buckler.store.known import Known, seed
 from buckler.store.reviews import claim
+from buckler.store.shared import read_policy, session_secret
 from tests.store.made import add, item
 
 POLICY = Policy(client_cap=2)
@@ -44,3 +45,10 @@ def test_an_empty_board(store):
     found = board(store, 0.0)
     assert (found.reasons, found.counted, found.groups, found.holdings) == ({}, 0, (), ())
     assert found.next_due is None
+
+
+def test_replicas_share_one_session_secret(store):
+    first = session_secret(store, 1.0)
+    assert len(first) == 64
+    assert session_secret(store, 2.0) == first
+    assert read_policy(store) == Policy()

@@ -1,6 +1,7 @@
 """What stands behind the pages of the queue: read the store, look, decide."""
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -25,6 +26,8 @@ from buckler.store.shared import read_policy
 from buckler.store.users import User
 
 T = TypeVar("T")
+_ID: Final = re.compile("[0-9a-f]{1,64}")
+_NONE: Final = "there is no such item: it may be erased"
 _ALIKE: Final = 12
 _LONGEST_NOTE: Final = 4000
 _ENDINGS: Final = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
@@ -41,7 +44,11 @@ class Visit:
 
     @property
     def review_id(self) -> str:
-        return str(self.request.path_params["review_id"])
+        """Raises: RefusedError 404 for what cannot be one."""
+        given = str(self.request.path_params["review_id"])
+        if not _ID.fullmatch(given):
+            raise RefusedError(404, _NONE)
+        return given
 
 
 @dataclass(frozen=True)
@@ -92,7 +99,8 @@ class Reviewing:
             item = claim(
                 self.store, user.name, visit.now, policy, senior=user.senior, secret=self.known
             )
-            before = get(self.store, after, policy, user.name) if after else None
+            there = _ID.fullmatch(after)
+            before = get(self.store, after, policy, user.name) if there else None
             return policy, item, before
 
         policy, item, before = await asyncio.to_thread(take)
@@ -204,7 +212,7 @@ class Reviewing:
 
         policy, item = await asyncio.to_thread(read)
         if item is None:
-            raise RefusedError(404, "there is no such item: it may be erased")
+            raise RefusedError(404, _NONE)
         return policy, item
 
     async def _show(
