@@ -17,6 +17,27 @@ from buckler.serve.quota import Quota
 from buckler.serve.refusal import RefusedError
 
 OPEN = "open"
+PAGE = "page"
+
+PAGES: Mapping[str, str] = {
+    "GET /login": OPEN,
+    "POST /login": OPEN,
+    "POST /logout": PAGE,
+    "GET /queue": PAGE,
+    "GET /review": PAGE,
+    "GET /review/{review_id}": PAGE,
+    "GET /review/{review_id}/input": PAGE,
+    "GET /review/{review_id}/picture/{number}": PAGE,
+    "GET /review/{review_id}/difference/{number}": PAGE,
+    "POST /review/{review_id}/first": PAGE,
+    "POST /review/{review_id}/decide": PAGE,
+    "POST /review/{review_id}/renew": PAGE,
+    "POST /review/{review_id}/release": PAGE,
+    "POST /review/{review_id}/undo": PAGE,
+    "GET /assets/{name}": OPEN,
+}
+"""The pages for people, where there is a store. PAGE: whoever logged in and has the role review;
+`pages.py` asks for the cookie before every one of them, and no key counts there."""
 
 ROUTES: Mapping[str, Role | str] = {
     "GET /v2/health/live": OPEN,
@@ -47,8 +68,10 @@ ROUTES: Mapping[str, Role | str] = {
     "POST /v1/reviews/{review_id}/release": "review",
     "POST /v1/reviews/{review_id}/decision": "review",
     "POST /v1/reviews/{review_id}/undo": "review",
+    **PAGES,
 }
-"""Method and path → the one role that may call it, or OPEN for anyone. Every route stands here."""
+"""Method and path → the one role that may call it, OPEN for anyone, or PAGE. Every route stands
+here."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +129,7 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         role = self.roles[scope["method"]]
-        if role != OPEN:
+        if role not in (OPEN, PAGE):
             caller = self.access.caller(scope)
             state = scope["state"]
             state["caller"] = caller

@@ -73,7 +73,7 @@ class Quota:
 
     def failed_key(self, address: str) -> None:
         """Raises: RefusedError 429 if too many bad keys came from there."""
-        place, now = _place(address), self._clock()
+        place, now = network(address), self._clock()
         bucket = self._addresses.pop(place, None)
         if bucket is None:
             bucket = Bucket(_BAD_KEYS_PER_S, _BAD_KEYS_AT_ONCE, _BAD_KEYS_AT_ONCE, now)
@@ -102,7 +102,7 @@ def _over(allowed: str, wait: float) -> RefusedError:
     return busy(allowed, wait, "quota")
 
 
-def _place(address: str) -> str:
+def network(address: str) -> str:
     """An IPv6 customer has 2 ** 64 addresses, and one bucket."""
     try:
         ip = ipaddress.ip_address(address)

@@ -40,6 +40,7 @@ class Review:
     due: float
     media_type: str
     blob: str | None
+    bundle: str
     prediction: str | None
     verdict: Mapping[str, Any] | None
     lease_id: str | None
@@ -181,7 +182,10 @@ def view(connection: sa.Connection, review_id: str, policy: Policy, reviewer: st
     return Review(
         **{
             name: row[name]
-            for name in ("id", "level", "version", "risk", "created", "due", "media_type", "blob")
+            for name in (
+                *("id", "level", "version", "risk", "created", "due"),
+                *("media_type", "blob", "bundle"),
+            )
         },
         **{name: row[name] for name in NO_LEASE},
         state="waiting" if secret else row["state"],

@@ -1,5 +1,7 @@
-"""The queue's policy, kept in the store: replicas and the command line go by the same one."""
+"""What is kept in the store so that replicas and the command line go by the same: the queue's
+policy, and a secret for sessions where the operator gave none."""
 
+import secrets
 from dataclasses import asdict
 
 import sqlalchemy as sa
@@ -12,6 +14,7 @@ from buckler.store.intake import insert_new
 from buckler.store.tables import settings
 
 _NAME = "review policy"
+_SECRET = "session secret"
 
 
 def read_policy(store: Store) -> Policy:
@@ -32,3 +35,16 @@ def set_policy(store: Store, policy: Policy, now: float, actor: str) -> None:
             old = sa.update(settings).where(settings.c.name == _NAME)
             connection.execute(old.values(value=row["value"], at=now))
         audit.append(connection, now, actor, "policy", _NAME, asdict(policy))
+
+
+def session_secret(store: Store, now: float) -> bytes:
+    """A secret of this store, made when it is first asked for: all replicas sign with the same.
+
+    Who reads it in the store or a copy cannot make a session of it: that takes 256 random bits, of
+    which the store has a hash.
+    """
+    row = {"name": _SECRET, "value": secrets.token_hex(32), "at": now}
+    with store.write() as connection:
+        insert_new(connection, settings, [row])
+        mine = sa.select(settings.c.value).where(settings.c.name == _SECRET)
+        return str(connection.scalar(mine)).encode()

@@ -74,11 +74,12 @@ def disable_user(store: Store, name: str, now: float, actor: str) -> None:
 
 def check_password(store: Store, name: str, password: str) -> User | None:
     """The user, if this is their password. Takes as long for a name that does not exist."""
+    nobodys = _nobodys()  # here, or the first unknown name would take longer than a known one
     with store.read() as connection:
         found = sa.select(users).where(users.c.name == name, users.c.disabled.is_(None))
         row = connection.execute(found).mappings().one_or_none()
     try:
-        _HASHER.verify(_nobodys() if row is None else row["password"], password)
+        _HASHER.verify(nobodys if row is None else row["password"], password)
     except (VerificationError, InvalidHashError):
         return None
     return None if row is None else User(name, _roles(row["roles"]), row["senior"])
