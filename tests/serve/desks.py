@@ -40,7 +40,6 @@ class Idle:
 
     rows_waiting = bytes_waiting = abandoned = 0
     age = 0.0
-    ready = True
 
 
 def pages_app(
@@ -49,7 +48,7 @@ def pages_app(
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.add_middleware(
         Frame,
-        metrics=Metrics(Idle(), CollectorRegistry()),
+        metrics=Metrics(Idle(), CollectorRegistry(), lambda: True),
         routes=frozenset(),
         log=None,
         closing=lambda: False,

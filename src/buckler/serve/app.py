@@ -1,6 +1,7 @@
 """The gateway as an ASGI app: parse into rows, ask the guard, answer in JSON."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
@@ -24,6 +25,7 @@ from buckler.serve.judged import Judged, checked, join, judging
 from buckler.serve.keys import read_keys
 from buckler.serve.observe import Metrics, StoreCounts, batch_sizes, stderr_log
 from buckler.serve.outputs import shown, verdicts
+from buckler.serve.pages import add_pages
 from buckler.serve.quota import Quota
 from buckler.serve.refusal import NOT_READY, answer_errors, reply
 from buckler.serve.reviews import add_reviews
@@ -32,6 +34,7 @@ from buckler.serve.settings import HUNG_AFTER_S, Settings
 from buckler.serve.stored import Rings, Stored, open_stored
 from buckler.serve.v2 import V2, Answer, add_v2, paths
 from buckler.store.engine import Store
+from buckler.store.shared import session_secret
 
 CLASSIFY, LIVE, READY = "/v1/classify", "/v2/health/live", "/v2/health/ready"
 METRICS, OPENAPI = "/metrics", "/openapi.json"
@@ -111,6 +114,10 @@ def create_app(
     _add_health(app, not_ready)
     if stored is not None:
         add_reviews(app, stored, intake)
+        signing = settings.signing or (session_secret(stored.store, time.time()),)
+        add_pages(
+            app, guard, stored.store, signing=signing, https=settings.https, known=stored.secret
+        )
     add_docs(app)
 
     @app.get(

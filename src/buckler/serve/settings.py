@@ -14,7 +14,7 @@ _PREFIX = "BUCKLER_"
 HUNG_AFTER_S = 1.5
 """Where nothing else was set or measured: health tells within 2 s."""
 Expose = Literal["verdict", "scores"]
-_HIDDEN = ("secret", "store", "webhook", "webhook_secret")
+_HIDDEN = ("secret", "store", "webhook", "webhook_secret", "session_secrets")
 
 
 class Settings(BaseSettings):
@@ -56,6 +56,8 @@ class Settings(BaseSettings):
         accepted_sample: share of ACCEPTED rows, drawn at random, that people review all the same.
         webhook: a URL that is told what happens in the review queue.
         webhook_secret: signs what is sent there.
+        session_secrets: sign people's sessions on the pages, with commas between; the first one
+            signs, all are accepted. None: one that is kept in the store.
         webhook_private: the webhook may be on this machine or a private network, without TLS, too.
     """
 
@@ -93,6 +95,7 @@ class Settings(BaseSettings):
     webhook: SecretStr | None = None
     webhook_secret: SecretStr = SecretStr("")
     webhook_private: bool = False
+    session_secrets: SecretStr = SecretStr("")
 
     @classmethod
     def read(cls, **given: Any) -> Self:
@@ -127,6 +130,11 @@ class Settings(BaseSettings):
             if getattr(self, name) is not None and self.store is None:
                 raise ValueError(f"{name} needs a store: set BUCKLER_STORE")
         return self
+
+    @property
+    def signing(self) -> tuple[bytes, ...]:
+        given = self.session_secrets.get_secret_value().split(",")
+        return tuple(each.strip().encode() for each in given if each.strip())
 
     @property
     def keyed(self) -> bool:
