@@ -83,6 +83,8 @@ def test_exit_codes() -> None:
         "DataError": 3,
         "BundleError": 3,
         "PolicyError": 1,
+        "ConflictError": 1,
+        "StoreDownError": 3,
     }
     assert issubclass(errors.UsageError, ValueError)
     assert issubclass(errors.DataError, ValueError)
