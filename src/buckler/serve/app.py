@@ -18,6 +18,7 @@ from buckler.serve import contract, v2_contract
 from buckler.serve.access import Access, check_gates, gate
 from buckler.serve.body import Intake
 from buckler.serve.desk import Desk
+from buckler.serve.direct import Direct
 from buckler.serve.docs import DOCS, STYLE, add_docs
 from buckler.serve.frame import Frame
 from buckler.serve.inputs import Inputs
@@ -175,12 +176,6 @@ def _runner(guard: Guard, settings: Settings, on_batch: Callable[[int], None]) -
 def _add_classify(
     app: FastAPI, guard: Guard, intake: Intake, settings: Settings, answer: Answer
 ) -> None:
-    @app.post(
-        CLASSIFY,
-        summary="A verdict for each input",
-        responses=contract.responses(),
-        openapi_extra=contract.request_body(guard.spec, settings.max_rows),
-    )
     async def classify(request: Request) -> Response:
         until = asyncio.get_running_loop().time() + settings.deadline_s
         judged = await answer(request, await intake.rows(request, until), until)
@@ -191,6 +186,16 @@ def _add_classify(
             "request_id": trace.request_id,
         }
         return reply(200, found)
+
+    app.router.add_api_route(
+        CLASSIFY,
+        classify,
+        methods=["POST"],
+        summary="A verdict for each input",
+        responses=contract.responses(),
+        openapi_extra=contract.request_body(guard.spec, settings.max_rows),
+        route_class_override=Direct,
+    )
 
 
 def _add_health(app: FastAPI, not_ready: Callable[[], str]) -> None:

@@ -27,7 +27,9 @@ logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 T = TypeVar("T")
 _PARSERS: Final = 2
 QUICK: Final = 64 * 1024
-"""Bytes of numbers that the event loop may parse itself: a thread costs more."""
+"""Bytes of JSON that the event loop may parse itself: a thread costs more."""
+QUICK_BINARY: Final = 1024 * 1024
+"""Bytes of numbers in binary, of which the same is true: they are looked at once."""
 _KINDS = "an image (image/*), a form of images (multipart/form-data) or rows (application/json)"
 
 

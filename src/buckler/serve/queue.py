@@ -60,7 +60,9 @@ class Batch(Generic[R]):
         return sum(rows.stop - rows.start for _, rows in self.pieces)
 
     def x(self) -> Tensor:
-        return torch.cat([entry.x[rows] for entry, rows in self.pieces])
+        """The rows as one tensor, which may share memory with an entry's."""
+        parts = [entry.x[rows] for entry, rows in self.pieces]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def deliver(self, result: R, join: Callable[[Sequence[R]], R]) -> None:
         """Give each entry its rows; who has them all is answered, in order."""

@@ -13,7 +13,8 @@ from buckler import wire
 from buckler.errors import DataError
 from buckler.guard import Guard
 from buckler.serve import v2_contract
-from buckler.serve.body import QUICK, Intake
+from buckler.serve.body import QUICK, QUICK_BINARY, Intake
+from buckler.serve.direct import Direct
 from buckler.serve.inputs import Inputs
 from buckler.serve.judged import Judged
 from buckler.serve.outputs import OUTPUTS, arrays, shown
@@ -90,19 +91,19 @@ class V2:
         self, content: bytes | bytearray, length: str | None, until: float
     ) -> tuple[wire.InferRequest, Inputs]:
         """What is asked, and its rows; in a thread where that takes long."""
-        spec, most = self.guard.spec, self.settings.max_rows
-        if len(content) > QUICK:
 
-            def parse() -> tuple[wire.InferRequest, Inputs]:
-                asked = self._read(content, length)
-                return asked, rows_of(asked, spec, most, until)
+        def parse(asked: wire.InferRequest) -> tuple[wire.InferRequest, Inputs]:
+            return asked, rows_of(asked, self.guard.spec, self.settings.max_rows, until)
 
-            return await self.intake.in_thread(parse, until)
-        asked = self._read(content, length)
-        if is_numbers(asked):
-            return asked, rows_of(asked, spec, most, until)
-        images = self.intake.in_thread(lambda: rows_of(asked, spec, most, until), until)
-        return asked, await images
+        if _json_size(content, length) > QUICK or len(content) > QUICK_BINARY:
+            return await self.intake.in_thread(lambda: parse(self._read(content, length)), until)
+        if length == "0":
+            return parse(self._read(content, length))
+        value, tail = wire.unframe(content, length, orjson.loads)
+        if is_numbers(value):
+            return parse(wire.read_infer_request(value, tail))
+        files = self.intake.in_thread(lambda: parse(wire.read_infer_request(value, tail)), until)
+        return await files
 
     def _read(self, content: bytes | bytearray, length: str | None) -> wire.InferRequest:
         if length == "0":
@@ -170,12 +171,15 @@ def add_v2(app: FastAPI, v2: V2) -> None:
             responses=contract.ready(),
             openapi_extra=which,
         )(ready)
-        app.post(
+        app.router.add_api_route(
             f"{at}/infer",
+            infer,
+            methods=["POST"],
             summary="Verdicts on tensors or image files",
             responses=contract.infer(),
             openapi_extra=contract.request(path),
-        )(infer)
+            route_class_override=Direct,
+        )
 
 
 def paths(settings: Settings, digest: str) -> list[str]:
@@ -183,6 +187,12 @@ def paths(settings: Settings, digest: str) -> list[str]:
     model = f"{MODELS}/{settings.model}"
     each = (model, f"{model}/versions/{digest[:12]}")
     return [SERVER, MODELS, *each, *(f"{p}/{end}" for p in each for end in ("ready", "infer"))]
+
+
+def _json_size(content: bytes | bytearray, length: str | None) -> int:
+    """At most so many bytes of the body are JSON."""
+    plain = length is not None and length.isascii() and length.isdecimal() and len(length) <= 18
+    return min(int(length), len(content)) if length is not None and plain else len(content)
 
 
 def _timeout_s(parameters: wire.Parameters) -> float:
