@@ -1,0 +1,81 @@
+"""One server in a process of its own: python -m benchmarks.gateway_servers WHICH CASE MODEL.
+
+WHICH: buckler, or fastapi: a plain handler around the model. MODEL: idle, guard, or the
+milliseconds that a batch takes (buckler only). It prints its URL, then serves until it is told to
+end. LitServe is in gateway_litserve.
+"""
+
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.gateway_cases import Idle, cases, guarded
+
+SETTINGS = "GATEWAY_BENCH_SETTINGS"
+
+
+def judge(spec: Any, model: str) -> Callable[[Tensor], list[dict[str, Any]]]:
+    """What every server asks of its model: a row of x → what is answered."""
+    torch.set_num_threads(1)
+    if model == "idle":
+        return lambda x: [{"prediction": "a", "status": "ACCEPTED"}] * len(x)
+    guard = guarded(spec)
+    return lambda x: [{"prediction": v.prediction, "status": v.status} for v in guard.judge(x)]
+
+
+def buckler(case: str, model: str) -> None:
+    from buckler.serve import Background, Settings
+    from buckler.serve.run import signals
+
+    spec = cases()[case].spec
+    if model == "guard":
+        guard: Any = guarded(spec)
+    else:
+        guard = Idle(spec, 0.0 if model == "idle" else float(model) / 1000)
+    settings = Settings.read(port=0, **json.loads(os.environ.get(SETTINGS, "{}")))
+    with signals() as caught, Background(guard, settings, log=False) as url:
+        say(url)
+        while not caught:
+            time.sleep(0.05)
+
+
+def fastapi(case: str, model: str) -> None:
+    import uvicorn
+    from fastapi import FastAPI, Request
+
+    chosen, app = cases()[case], FastAPI()
+    ask = judge(chosen.spec, model)
+
+    @app.post(chosen.path)
+    async def classify(request: Request) -> dict[str, Any]:
+        return {"verdicts": ask(chosen.decode(await request.body()))}
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        threading.Timer(1.0, say, [url]).start()
+        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", access_log=False))
+        server.run(sockets=[listener])
+
+
+def say(url: str) -> None:
+    print(f"READY {url}", flush=True)
+
+
+def main() -> None:
+    which, case, model = sys.argv[1:4]
+    if which == "buckler":
+        buckler(case, model)
+    else:
+        fastapi(case, model)
+
+
+if __name__ == "__main__":
+    main()
