@@ -3,6 +3,7 @@
 It knows neither threads nor clocks: its caller holds a lock and says what time it is.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -88,6 +89,7 @@ class Queue(Generic[R]):
         self._max_rows = max_rows
         self._max_bytes = max_bytes
         self._entries: OrderedDict[int, Entry[R]] = OrderedDict()
+        self._soonest = math.inf  # no entry is late before
         self.rows = 0
         self.nbytes = 0
 
@@ -101,6 +103,7 @@ class Queue(Generic[R]):
         """Only if it fits."""
         assert self.fits(len(entry.x), entry.nbytes)
         self._entries[id(entry)] = entry
+        self._soonest = min(self._soonest, entry.until)
         self.rows += len(entry.x)
         self.nbytes += entry.nbytes
 
@@ -112,9 +115,12 @@ class Queue(Generic[R]):
 
     def expired(self, now: float) -> list[Entry[R]]:
         """Those past their deadline, which leave."""
+        if now < self._soonest:  # asked for at each batch, and at each request that finds no room
+            return []
         late = [entry for entry in self._entries.values() if entry.until <= now]
         for entry in late:
             self.remove(entry)
+        self._soonest = min((entry.until for entry in self._entries.values()), default=math.inf)
         return late
 
     def clear(self) -> list[Entry[R]]:
