@@ -83,10 +83,11 @@ class Leases(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(sorted(self.held)))
         holder, lease, _ = self.held[name]
         try:
-            until = renew(self.store, name, lease, self.now, POLICY)
+            until = renew(self.store, name, lease, reviewer, self.now, POLICY)
         except ConflictError:
-            assert not self.live(name)
+            assert reviewer != holder or not self.live(name)
             return
+        assert reviewer == holder
         assert self.live(name)
         self.held[name] = (holder, lease, until)
 
@@ -94,7 +95,8 @@ class Leases(RuleBasedStateMachine):
     @rule(data=st.data())
     def let_go(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(sorted(self.held)))
-        release(self.store, name, self.held.pop(name)[1])
+        holder, lease, _ = self.held.pop(name)
+        release(self.store, name, lease, holder)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data(), kind=KINDS, group=st.booleans(), reviewer=REVIEWERS)

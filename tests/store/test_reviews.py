@@ -58,19 +58,22 @@ def test_an_item_is_one_reviewers_until_the_lease_ends(store):
     first = claim(store, "ann", 0.0, POLICY)
     assert (first.id, first.lease_until) == (name, 600.0)
     assert claim(store, "bob", 599.0, POLICY) is None
-    assert renew(store, name, first.lease_id, 599.0, POLICY) == 1199.0
+    with pytest.raises(ConflictError, match="ended, or is somebody else's"):
+        renew(store, name, first.lease_id, "bob", 599.0, POLICY)
+    release(store, name, first.lease_id, "bob")
+    assert renew(store, name, first.lease_id, "ann", 599.0, POLICY) == 1199.0
     again = claim(store, "ann", 1000.0, POLICY)
     assert (again.lease_id, again.lease_until) == (first.lease_id, 1600.0)
     assert claim(store, "bob", 1599.9, POLICY) is None
     second = claim(store, "bob", 1600.0, POLICY)
     assert second.id == name
     with pytest.raises(ConflictError, match="ended, or is somebody else's"):
-        renew(store, name, first.lease_id, 1601.0, POLICY)
+        renew(store, name, first.lease_id, "ann", 1601.0, POLICY)
     with pytest.raises(ConflictError, match="ended, or is somebody else's"):
         decide(store, answer(first), 1601.0, POLICY)
-    release(store, name, first.lease_id)
+    release(store, name, first.lease_id, "ann")
     assert claim(store, "cid", 1602.0, POLICY) is None
-    release(store, name, second.lease_id)
+    release(store, name, second.lease_id, "bob")
     assert claim(store, "cid", 1603.0, POLICY).id == name
 
 
@@ -163,7 +166,7 @@ def test_unsure_goes_to_a_senior_who_decides(store):
     taken = claim(store, "eve", 2.0, POLICY, senior=True)
     with pytest.raises(ConflictError, match="with another reviewer now"):
         undo(store, name, "ann", 3.0, POLICY)
-    release(store, name, taken.lease_id)
+    release(store, name, taken.lease_id, "eve")
     assert undo(store, name, "ann", 3.0, POLICY).level == 0
     found = claim(store, "ann", 4.0, POLICY)
     decide(store, answer(found, "unsure"), 4.0, POLICY)
@@ -262,7 +265,7 @@ def test_when_the_time_has_passed(store, then, state, level):
     found = due(store, 100.0, policy)
     assert len(found) == 1  # the other is with ann
     assert due(store, 100.0, policy) == []
-    release(store, held.id, held.lease_id)
+    release(store, held.id, held.lease_id, "ann")
     assert due(store, 101.0, policy) == [held.id]
     shown = get(store, held.id, policy)
     assert (shown.state, shown.level) == (state, level)

@@ -184,7 +184,7 @@ class Reviewing:
 
         def keep() -> float:
             lease, policy = visit.form.get("lease_id", ""), read_policy(self.store)
-            return renew(self.store, visit.review_id, lease, visit.now, policy)
+            return renew(self.store, visit.review_id, lease, visit.user.name, visit.now, policy)
 
         until = await asyncio.to_thread(keep)
         if visit.request.headers.get("accept") == "application/json":
@@ -194,7 +194,7 @@ class Reviewing:
     async def release(self, visit: Visit) -> Answer:
         """Put it back undecided."""
         lease = visit.form.get("lease_id", "")
-        await asyncio.to_thread(release, self.store, visit.review_id, lease)
+        await asyncio.to_thread(release, self.store, visit.review_id, lease, visit.user.name)
         return RedirectResponse("/queue", 303)
 
     async def undo(self, visit: Visit) -> Answer:

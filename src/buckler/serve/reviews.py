@@ -147,9 +147,9 @@ class _Api:
         given = await self._form(request, Lease)
 
         def renew() -> float:
-            name = self._mine(request, given.lease_id).id
+            name, me = self._found(request).id, _who(request)[0]
             return reviews.renew(
-                self.stored.store, name, given.lease_id, time.time(), self._policy()
+                self.stored.store, name, given.lease_id, me, time.time(), self._policy()
             )
 
         return reply(200, {"lease_until": await self._ask(renew)})
@@ -158,8 +158,8 @@ class _Api:
         given = await self._form(request, Lease)
 
         def release() -> None:
-            name = self._found(request).id
-            reviews.release(self.stored.store, name, given.lease_id)
+            name, me = self._found(request).id, _who(request)[0]
+            reviews.release(self.stored.store, name, given.lease_id, me)
 
         await self._ask(release)
         return Response(status_code=204)
@@ -210,13 +210,6 @@ class _Api:
         if found is None:
             raise _unknown()
         return _as_seen(found, me)
-
-    def _mine(self, request: Request, lease_id: str) -> Review:
-        """The same, if the caller's lease is the one given. Raises: ConflictError, too."""
-        found = self._found(request)
-        if found.lease_id != lease_id:
-            raise reviews.lease_ended(found.id)
-        return found
 
     async def _form(self, request: Request, form: type[F]) -> F:
         until = asyncio.get_running_loop().time() + self.stored.deadline_s

@@ -80,8 +80,11 @@ def claim(
         return None if name is None else view(connection, name, policy, reviewer)
 
 
-def renew(store: Store, review_id: str, lease_id: str, now: float, policy: Policy) -> float:
-    """When the lease, counted from now, ends. Raises: ConflictError if it ended before."""
+def renew(
+    store: Store, review_id: str, lease_id: str, reviewer: str, now: float, policy: Policy
+) -> float:
+    """When the reviewer's lease, counted from now, ends. Raises: ConflictError if it ended before,
+    or is another's."""
     until = lease_until(now, policy)
     with store.write() as connection:
         changed = connection.execute(
@@ -89,19 +92,24 @@ def renew(store: Store, review_id: str, lease_id: str, now: float, policy: Polic
             .where(
                 reviews.c.id == review_id,
                 reviews.c.lease_id == lease_id,
+                reviews.c.lease_by == reviewer,
                 reviews.c.lease_until > now,
                 reviews.c.state.in_(OPEN),
             )
             .values(lease_until=until)
         )
         if changed.rowcount != 1:
-            raise lease_ended(review_id)
+            raise _lease_ended(review_id)
     return until
 
 
-def release(store: Store, review_id: str, lease_id: str) -> None:
-    """Let go of it unanswered; nothing happens if the lease is not held any more."""
-    mine = (reviews.c.id == review_id, reviews.c.lease_id == lease_id)
+def release(store: Store, review_id: str, lease_id: str, reviewer: str) -> None:
+    """Let go of it unanswered; nothing happens if the reviewer does not hold the lease any more."""
+    mine = (
+        reviews.c.id == review_id,
+        reviews.c.lease_id == lease_id,
+        reviews.c.lease_by == reviewer,
+    )
     with store.write() as connection:
         connection.execute(sa.update(reviews).where(*mine).values(**NO_LEASE))
 
@@ -151,7 +159,7 @@ def held(
     row = locked(connection, review_id)
     mine = row["lease_id"] == lease_id and row["lease_by"] == reviewer
     if not mine or is_free(row["lease_until"], now):
-        raise lease_ended(review_id)
+        raise _lease_ended(review_id)
     return row
 
 
@@ -164,7 +172,7 @@ def locked(connection: sa.Connection, review_id: str) -> sa.RowMapping:
     return row
 
 
-def lease_ended(review_id: str) -> ConflictError:
+def _lease_ended(review_id: str) -> ConflictError:
     return ConflictError(
         f"the lease on {review_id} ended, or is somebody else's: take the next item"
     )
