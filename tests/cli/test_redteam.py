@@ -8,19 +8,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from buckler.cli import redteam as verb
 from buckler.cli.config import read_config
-from buckler.data import SPLITS, Dataset, Split
-from buckler.detectors.confidence import Confidence
 from buckler.errors import UsageError
-from buckler.guard import Guard, write_bundle
-from buckler.guard.bundle import MemberSource
-from buckler.guard.rule import Thresholds
 from buckler.inputs import InputSpec
-from buckler.models import TorchClassifier
-from buckler.models.nets import digits_cnn
+from tests.serve.bundles import untrained
 from tests.serve.tiny import SPEC, tiny_guard
 
 NAMES = f"class_names = {json.dumps(SPEC.class_names)}\n"
@@ -207,20 +200,10 @@ def test_hosts_on_the_list(project):
 
 
 def test_a_bundle_is_attacked_as_the_guard_it_is(run, tmp_path):
-    spec = InputSpec((1, 8, 8), tuple("0123456789"), levels=256)
-    empty = Split(torch.zeros(0, 1, 8, 8), torch.zeros(0, dtype=torch.int64), ())
-    guard = Guard(
-        spec=spec,
-        members=(TorchClassifier(digits_cnn()),),
-        weights=(1.0,),
-        temperatures=(1.0,),
-        detectors=(Confidence(),),
-        rule=Thresholds((-1.0,), 0),
-    )
-    factory = "buckler.models.nets:digits_cnn"
-    bundle, data = tmp_path / "bundle", Dataset("none", spec, dict.fromkeys(SPLITS, empty), 0)
-    digest = write_bundle(guard, data, [MemberSource("plain", factory)], bundle)
+    bundle = tmp_path / "bundle"
+    digest = untrained(bundle)
     path = tmp_path / "buckler.toml"
+    factory = "buckler.models.nets:digits_cnn"
     path.write_text(f'[model]\nfactory = "{factory}"\n[data]\nsource = "digits"\n')
     code, _, err = run("redteam", bundle, "-c", path, "--rows", 40, "--queries", 900)
     assert code == 0, err

@@ -1,6 +1,7 @@
 """The client against a real gateway on the loopback."""
 
 import asyncio
+import inspect
 import math
 import re
 import subprocess
@@ -193,3 +194,11 @@ def test_a_missing_library_is_one_sentence() -> None:
         "the client needs httpx2, which is not installed: "
         'pip install -c constraints.txt -e ".[client]"'
     )
+
+
+def test_both_clients_have_the_same_calls() -> None:
+    def calls(kind: type) -> dict[str, inspect.Signature]:
+        members = inspect.getmembers(kind, inspect.isfunction)
+        return {n: inspect.signature(f) for n, f in members if not n.startswith("_")}
+
+    assert calls(Client) == calls(AsyncClient)

@@ -27,20 +27,12 @@ from .desks import (
     person,
     photo,
     photos,
-    store_in,
     suspect,
     with_view,
 )
 
 pytestmark = pytest.mark.slow
 CHROMIUM = "/usr/bin/chromium"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = store_in(tmp_path)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 import re
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -19,14 +17,7 @@ from buckler.store.engine import Store
 from buckler.store.tables import sessions
 from buckler.store.users import disable_user, open_session
 
-from .desks import PASSWORD, SIGNING, fill, logged_in, pages_app, person, store_in, with_view
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = store_in(tmp_path)
-    yield opened
-    opened.close()
+from .desks import PASSWORD, SIGNING, fill, logged_in, pages_app, person, with_view
 
 
 @pytest.fixture

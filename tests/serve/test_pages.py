@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,17 +24,10 @@ from buckler.store.shared import set_policy
 from buckler.store.tables import decisions, reviews
 from tests.store.made import add
 
-from .desks import fill, logged_in, pages_app, person, picture, store_in, suspect, with_view
+from .desks import fill, logged_in, pages_app, person, picture, suspect, with_view
 from .tiny import tiny_guard
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = store_in(tmp_path)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -75,6 +75,7 @@ def assess_bundle(project: Project, bundle: Path) -> Json:
             guard, data, x[few], y[few], project.threat, rows=rows[few], workers=workers,
             progress=progress,
         )  # fmt: skip
+    alarms = _alarms(project, guard, ours, x, y, rows)
     latency = latencies(project.original(), guard, x)
     ours.adaptive.ledger.save(evidence / "ledger.npz")
     found[0].adaptive.ledger.save(evidence / "original.npz")
@@ -84,11 +85,9 @@ def assess_bundle(project: Project, bundle: Path) -> Json:
     files.write_json(evidence / "curve.json", {**digest, **curve})
     files.write_json(evidence / "battery.json", {**digest, **signs})
     files.write_json(evidence / "ablation.json", {**digest, "parts": [p.to_dict() for p in parts]})
-    alarms = _alarms(project, guard, ours, x, y, rows)
+    medians = {path: asdict(value) for path, value in latency.items()}
     files.write_json(evidence / "alarms.json", {**digest, "alarms": [a.to_dict() for a in alarms]})
-    files.write_json(
-        evidence / "latency.json", {**digest, **{k: asdict(v) for k, v in latency.items()}}
-    )
+    files.write_json(evidence / "latency.json", {**digest, **medians})
     value: Json = {**digest, "systems": [row.to_dict() for row in found]}
     files.write_json(evidence / "comparison.json", value)
     mark_done(evidence, inputs)

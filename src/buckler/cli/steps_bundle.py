@@ -54,13 +54,7 @@ def build_bundle(project: Project) -> Json:
             review_rate=config.guard.review_rate,
             progress=progress,
         )
-    rate = max(config.guard.review_rate, 1 / (len(data["calibrate"]) + 1))
-    if rate > config.guard.review_rate:
-        show.line(
-            f"{len(data['calibrate'])} calibration rows allow a review rate of {rate:.2%} at the "
-            f"least: taken instead of {config.guard.review_rate:.2%}",
-            "yellow",
-        )
+    rate = _attainable(config.guard.review_rate, len(data["calibrate"]))
     scores, compared = _scores(project, members, best.weights, rate)
     guard = calibrate(
         data,
@@ -95,6 +89,18 @@ def build_bundle(project: Project) -> Json:
     files.write_json(record / "build.json", value)
     mark_done(record, inputs)
     return value
+
+
+def _attainable(rate: float, n: int) -> float:
+    """The review rate asked for, or the least that n calibration rows allow."""
+    least = 1 / (n + 1)
+    if least > rate:
+        show.line(
+            f"{n} calibration rows allow a review rate of {least:.2%} at the least: taken instead "
+            f"of {rate:.2%}",
+            "yellow",
+        )
+    return max(rate, least)
 
 
 def _scores(

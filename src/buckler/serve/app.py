@@ -89,12 +89,12 @@ def create_app(
         lifespan=_lifespan(runner, stored),
     )
     app.state.runner, app.state.stored = runner, stored
-    named = (CLASSIFY, LIVE, READY, METRICS, OPENAPI, DOCS, STYLE, *paths(settings, guard.digest))
+    routes = (CLASSIFY, LIVE, READY, METRICS, OPENAPI, DOCS, STYLE, *paths(settings, guard.digest))
     app.add_middleware(GZipMiddleware, minimum_size=_ZIPPED, compresslevel=4)
     app.add_middleware(
         Frame,
         metrics=metrics,
-        routes=frozenset(named),
+        routes=frozenset(routes),
         log=logger,
         closing=lambda: runner.draining,
         https=settings.https,
@@ -102,17 +102,11 @@ def create_app(
     answer_errors(app)
     keeper = None if stored is None else stored.keeper
     desk = Desk(runner, quota, settings.deadline_s, settings.queue_bytes, keeper)
-    intake = Intake(guard.spec, settings)
-
-    async def answer(request: Request, inputs: Inputs, until: float) -> Judged:
-        trace = request.state.trace
-        judged = await desk.answer(request.state.caller, trace.request_id, inputs, until)
-        trace.verdicts = judged.verdicts
-        return judged
-
+    intake, answer = Intake(guard.spec, settings), _answer(desk)
     _add_classify(app, guard, intake, settings, answer)
     add_v2(app, V2(guard, intake, settings, answer, lambda: not not_ready()))
     _add_health(app, not_ready)
+    _add_metrics(app, metrics)
     if stored is not None:
         add_reviews(app, stored, intake)
         signing = settings.signing or (session_secret(stored.store, time.time()),)
@@ -120,18 +114,6 @@ def create_app(
             app, guard, stored.store, signing=signing, https=settings.https, known=stored.secret
         )
     add_docs(app)
-
-    @app.get(
-        METRICS,
-        summary="Counts for Prometheus",
-        response_class=PlainTextResponse,
-        responses=contract.refusals(500),
-    )
-    async def numbers() -> Response:
-        # Many numbers take long to print: the answers to others do not wait for it.
-        page = await asyncio.to_thread(metrics.page)
-        return Response(page, media_type=CONTENT_TYPE_LATEST)
-
     gate(app, Access(keys, quota, desk.check))
     return app
 
@@ -173,6 +155,16 @@ def _runner(guard: Guard, settings: Settings, on_batch: Callable[[int], None]) -
     )
 
 
+def _answer(desk: Desk) -> Answer:
+    async def answer(request: Request, inputs: Inputs, until: float) -> Judged:
+        trace = request.state.trace
+        judged = await desk.answer(request.state.caller, trace.request_id, inputs, until)
+        trace.verdicts = judged.verdicts
+        return judged
+
+    return answer
+
+
 def _add_classify(
     app: FastAPI, guard: Guard, intake: Intake, settings: Settings, answer: Answer
 ) -> None:
@@ -210,6 +202,19 @@ def _add_health(app: FastAPI, not_ready: Callable[[], str]) -> None:
             return reply(200, {"live": True, "ready": True})
         error = f"the gateway is not ready: {NOT_READY[why]}"
         return reply(503, {"live": True, "ready": False, "error": error})
+
+
+def _add_metrics(app: FastAPI, metrics: Metrics) -> None:
+    @app.get(
+        METRICS,
+        summary="Counts for Prometheus",
+        response_class=PlainTextResponse,
+        responses=contract.refusals(500),
+    )
+    async def numbers() -> Response:
+        # Many numbers take long to print: the answers to others do not wait for it.
+        page = await asyncio.to_thread(metrics.page)
+        return Response(page, media_type=CONTENT_TYPE_LATEST)
 
 
 def _lifespan(

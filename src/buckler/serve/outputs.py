@@ -29,8 +29,8 @@ def _text(values: Iterable[str]) -> np.ndarray:
 
 
 def _labels(judged: Judged, spec: InputSpec) -> np.ndarray:
-    label = {name: index for index, name in enumerate(spec.class_names)}
-    return np.array([label[v.prediction] for v in judged.verdicts], dtype=np.int64)
+    named = spec.class_names.index
+    return np.array([named(v.prediction) for v in judged.verdicts], dtype=np.int64)
 
 
 def _confidence(judged: Judged, _: InputSpec) -> np.ndarray:
