@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
 
@@ -34,6 +34,7 @@ from buckler.serve.runner import Limits, Runner
 from buckler.serve.settings import HUNG_AFTER_S, Settings
 from buckler.serve.stored import Rings, Stored, open_stored
 from buckler.serve.v2 import V2, Answer, add_v2, paths
+from buckler.serve.watch import Watch, Watcher
 from buckler.store.engine import Store
 from buckler.store.shared import session_secret
 
@@ -49,6 +50,7 @@ def create_app(
     log: bool = True,
     keys: KeyRing | None = None,
     store: Store | None = None,
+    watchers: Sequence[Watcher] = (),
 ) -> FastAPI:
     """The gateway before `guard`. The thread that judges lives as long as the app's lifespan, and
     so does what runs on the store.
@@ -58,6 +60,7 @@ def create_app(
         keys: who may call; those of settings.keys_file if not given, and those of the store. None
             at all: this machine.
         store: one that is open already; that of settings.store if not given. The app closes it.
+        watchers: are shown what was answered, off the path.
 
     Raises: UsageError for a file of keys or a store that cannot be used, or inputs too large for
         the queue; StoreDownError; PolicyError if the settings ask for another bundle than the
@@ -73,7 +76,7 @@ def create_app(
     if stored is not None:
         keys = stored.keys if keys is None else Rings((keys, stored.keys))
         registry.register(StoreCounts(stored.recorder, stored.duties))
-    quota = Quota(1 / settings.workers)
+    quota, watch = Quota(1 / settings.workers), Watch(watchers, logger)
 
     def not_ready() -> str:
         return runner.not_ready or ("" if stored is None else stored.not_ready)
@@ -86,7 +89,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        lifespan=_lifespan(runner, stored),
+        lifespan=_lifespan(runner, stored, watch),
     )
     app.state.runner, app.state.stored = runner, stored
     routes = (CLASSIFY, LIVE, READY, METRICS, OPENAPI, DOCS, STYLE, *paths(settings, guard.digest))
@@ -101,7 +104,7 @@ def create_app(
     )
     answer_errors(app)
     keeper = None if stored is None else stored.keeper
-    desk = Desk(runner, quota, settings.deadline_s, settings.queue_bytes, keeper)
+    desk = Desk(runner, quota, settings.deadline_s, settings.queue_bytes, keeper, watch)
     intake, answer = Intake(guard.spec, settings), _answer(desk)
     _add_classify(app, guard, intake, settings, answer)
     add_v2(app, V2(guard, intake, settings, answer, lambda: not not_ready()))
@@ -218,16 +221,18 @@ def _add_metrics(app: FastAPI, metrics: Metrics) -> None:
 
 
 def _lifespan(
-    runner: Runner[Judged], stored: Stored | None
+    runner: Runner[Judged], stored: Stored | None, watch: Watch
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         check_gates(app)
         if stored is not None:
             stored.start()
+        watch.start()
         runner.start()
         yield
         await asyncio.to_thread(runner.stop)
+        await asyncio.to_thread(watch.stop)
         if stored is not None:
             await asyncio.to_thread(stored.stop)
 

@@ -12,6 +12,7 @@ from buckler.serve.keep import Keeper
 from buckler.serve.quota import Quota
 from buckler.serve.refusal import RefusedError, busy
 from buckler.serve.runner import Runner
+from buckler.serve.watch import Watch
 
 
 class Desk:
@@ -21,6 +22,7 @@ class Desk:
         deadline_s: seconds a request may take.
         max_bytes: of the image files of all requests that are not answered yet.
         keeper: None: nothing is kept.
+        watch: is shown every answer before it leaves; None: nobody watches.
     """
 
     def __init__(
@@ -30,12 +32,14 @@ class Desk:
         deadline_s: float,
         max_bytes: int,
         keeper: Keeper | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self._runner = runner
         self._quota = quota
         self._deadline_s = deadline_s
         self._max_bytes = max_bytes
         self._keeper = keeper
+        self._watch = watch
         self._held = 0
 
     def check(self, caller: Caller) -> None:
@@ -52,13 +56,15 @@ class Desk:
             self._quota.take(caller.key, len(inputs))
             try:
                 judged = await self._runner.answer(inputs.x, until)
-                if self._keeper is None:
-                    return judged
-                return await self._keeper.keep(request_id, caller.id, inputs, judged, until)
+                if self._keeper is not None:
+                    judged = await self._keeper.keep(request_id, caller.id, inputs, judged, until)
             except RefusedError as error:
                 if error.status in (429, 503):
                     self._quota.give_back(caller.key, len(inputs))
                 raise
+        if self._watch is not None:
+            self._watch.show(caller.id, request_id, inputs.x, judged)
+        return judged
 
     @contextmanager
     def _holding(self, nbytes: int) -> Iterator[None]:
