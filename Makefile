@@ -33,8 +33,16 @@ out/serve/keyed: | $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
+# KServe's client asks for other versions than ours: an environment of its own.
+KSERVE := out/kserve/.installed
+
+$(KSERVE):
+	test -x out/kserve/bin/python || $(PYTHON) -m venv out/kserve
+	out/kserve/bin/python -m pip install --quiet kserve==0.21.0
+	touch $@
+
 # The slow tests need the image example's packages and Debian's chromium; one that is skipped fails.
-test-slow: $(STAMP)
+test-slow: $(STAMP) $(KSERVE)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[serve,postgres,dev,onnx,keras,tabular,imagenet-demo]'
 	$(BIN)/python -m pytest -q -m slow --timeout 600 --no-skips
 

@@ -94,6 +94,20 @@ def test_a_body_that_trickles_is_told_so(address: tuple[str, int]) -> None:
     assert seconds < 5
 
 
+@pytest.mark.parametrize("endless", [b"x: " + b"y" * 5_000_000, b"x: y\r\n" * 1_000_000])
+def test_trailers_without_end_are_cut_off(address: tuple[str, int], endless: bytes) -> None:
+    with socket.create_connection(address) as long:
+        long.sendall(head(None, transfer_encoding="chunked") + b"1\r\n[\r\n0\r\n")
+        sent = 0
+        try:
+            while sent < len(endless):
+                sent += long.send(endless[sent:])
+                time.sleep(0.001)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        assert sent < len(endless)
+
+
 def test_no_more_connections_than_allowed(address: tuple[str, int]) -> None:
     kept = [socket.create_connection(address) for _ in range(8)]
     for one in kept[:2]:
@@ -131,6 +145,8 @@ def test_no_more_connections_than_allowed(address: tuple[str, int]) -> None:
         ),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nhost: x\r\nx: " + b"y" * 1_000_000 + b"\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nhost: x\r\n" + b"x: y\r\n" * 200_000 + b"\r\n", 400),
+        (b"GET /" + b"y" * 1_000_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n", 400),
     ],
 )
 def test_lengths_that_lie(address: tuple[str, int], sent: bytes, status: int) -> None:

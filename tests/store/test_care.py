@@ -195,7 +195,9 @@ def test_known_items_measure_reviewers_and_look_like_any_other(store):
         assert (found.outcome, found.label) == (None, None)
         seen.append(found.id)
         made = decide(store, answer(found, "label", "dog"), float(turn), policy)
-        assert made.state in ("waiting", "decided")
+        assert (made.state, made.outcome, made.label) == ("decided", "label", "dog")
+        after = get(store, found.id, policy, "ann")
+        assert (after.state, after.outcome, after.label) == ("decided", "label", "dog")
     assert len(set(seen)) == 12
     assert len(set(seen) - set(names)) == 2
     found = stats(store, 20.0)

@@ -1,21 +1,27 @@
-"""A connection: uvicorn's, with a time limit for each request's head and a bound on how many."""
+"""A connection: uvicorn's, with bounds in time and bytes on a request's head, and on how many
+connections there are."""
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD_BYTES: Final = 64 << 10
+"""Of a head, or of what else is no body (trailers, chunk sizes), give or take one read: the parser
+itself has no bound."""
 
 
 def connection(head_s: float, most: int) -> type[asyncio.Protocol]:
-    """uvicorn's protocol, which waits for ever for a head that never ends.
+    """uvicorn's protocol, which waits for ever for a head that never ends, and keeps all of it.
 
     Args:
         head_s: seconds from a connection's start, or a head's first byte, to its last.
         most: connections at once; one more is closed.
     """
 
-    class Connection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+    class Connection(HttpToolsProtocol):
         timer: asyncio.TimerHandle | None = None
+        unused = 0  # bytes since the last that ended a head or belonged to a body
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -26,11 +32,22 @@ def connection(head_s: float, most: int) -> type[asyncio.Protocol]:
 
         def data_received(self, data: bytes) -> None:
             before = self.cycle
+            self.unused += len(data)
             super().data_received(data)
-            if self.cycle is not before or not self._idle():
+            if self.unused > HEAD_BYTES:
+                self._refuse()
+            elif self.cycle is not before or not self._idle():
                 self._disarm()
             elif self.timer is None:
                 self._arm()
+
+        def on_headers_complete(self) -> None:
+            self.unused = 0
+            super().on_headers_complete()
+
+        def on_body(self, body: bytes) -> None:
+            self.unused = 0
+            super().on_body(body)
 
         def connection_lost(self, error: Exception | None) -> None:
             self._disarm()
@@ -38,6 +55,13 @@ def connection(head_s: float, most: int) -> type[asyncio.Protocol]:
 
         def _idle(self) -> bool:
             return self.cycle is None or self.cycle.response_complete
+
+        def _refuse(self) -> None:
+            self._disarm()
+            if self._idle():
+                self.send_400_response("Request head too long.")
+            else:
+                self.transport.abort()
 
         def _arm(self) -> None:
             self.timer = self.loop.call_later(head_s, self._give_up)

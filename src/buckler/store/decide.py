@@ -5,7 +5,7 @@ stood behind the item move up.
 """
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import sqlalchemy as sa
 
@@ -21,6 +21,7 @@ from buckler.ops.review import (
 )
 from buckler.store import audit
 from buckler.store.engine import Store
+from buckler.store.guise import Guise, guise
 from buckler.store.moving import apply_ruling, reopen
 from buckler.store.reviews import OPEN, Review, held, locked, view
 from buckler.store.tables import decisions, first_answers, reviews
@@ -77,7 +78,7 @@ def decide(store: Store, decision: Decision, now: float, policy: Policy) -> Deci
     with store.write() as connection:
         row = locked(connection, decision.review_id)
         if earlier := _earlier(connection, decision):
-            return _result(connection, earlier, row["id"])
+            return _result(connection, earlier, row["id"], policy)
         held(connection, row["id"], decision.lease_id, decision.reviewer, now)
         if row["state"] not in OPEN or row["version"] != decision.version:
             raise ConflictError(
@@ -98,7 +99,7 @@ def decide(store: Store, decision: Decision, now: float, policy: Policy) -> Deci
             "whole_group": decision.whole_group,
         }
         audit.append(connection, now, decision.reviewer, "decide", row["id"], facts)
-        return _result(connection, name, row["id"])
+        return _result(connection, name, row["id"], policy)
 
 
 def undo(store: Store, review_id: str, reviewer: str, now: float, policy: Policy) -> Review:
@@ -201,17 +202,19 @@ def _keep(
     )
 
 
-def _result(connection: sa.Connection, name: str, review_id: str) -> Decided:
+def _result(connection: sa.Connection, name: str, review_id: str, policy: Policy) -> Decided:
     made = connection.execute(sa.select(decisions).where(decisions.c.id == name)).mappings().one()
     row = connection.execute(sa.select(reviews).where(reviews.c.id == review_id)).mappings().one()
-    shown = row["state"] == "decided"
+    if row["state"] == "known":
+        shown = guise(connection, row, made["reviewer"], policy)
+    else:
+        closed = row["state"] == "decided"
+        said = (row["outcome"], row["label"]) if closed else (None, None)
+        shown = Guise(row["state"], row["level"], *said)
     return Decided(
         id=name,
         review_id=review_id,
-        state="waiting" if row["state"] == "known" else row["state"],
-        level=row["level"],
         version=row["version"],
-        outcome=row["outcome"] if shown else None,
-        label=row["label"] if shown else None,
+        **asdict(shown),
         undo_until=made["undo_until"],
     )

@@ -6,7 +6,7 @@ Decisions are in `decide.py`. Times are unix seconds.
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,6 +16,7 @@ from buckler.ops.review import Policy, is_free, lease_until
 from buckler.ops.sampling import is_known_turn
 from buckler.store import audit, outbox
 from buckler.store.engine import Store
+from buckler.store.guise import Guise, guise
 from buckler.store.intake import insert_new
 from buckler.store.tables import decisions, first_answers, reviews
 
@@ -186,21 +187,23 @@ def view(connection: sa.Connection, review_id: str, policy: Policy, reviewer: st
     )
     closed = row["state"] in ("decided", "closed")
     hidden = policy.blind and not closed and not _answered_first(connection, review_id, reviewer)
-    secret = reviewer is not None and row["state"] == "known"
+    secret = row["state"] == "known"
+    if reviewer is not None and secret:
+        shown = guise(connection, row, reviewer, policy)
+    else:
+        shown = Guise(row["state"], row["level"], row["outcome"], row["label"])
     return Review(
         **{
             name: row[name]
             for name in (
-                *("id", "level", "version", "risk", "created", "due"),
+                *("id", "version", "risk", "created", "due"),
                 *("media_type", "blob", "bundle"),
             )
         },
         **{name: row[name] for name in NO_LEASE},
-        state="waiting" if secret else row["state"],
+        **asdict(shown),
         prediction=None if hidden else row["prediction"],
         verdict=None if hidden else row["verdict"],
-        outcome=None if secret else row["outcome"],
-        label=None if secret else row["label"],
         similar=connection.scalar(behind) or 0,
         history=_history(connection, review_id, reviewer if hidden or secret else None),
     )
