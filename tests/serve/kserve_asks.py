@@ -1,4 +1,4 @@
-"""Run by an interpreter that has kserve: python kserve_asks.py URL ARRAY.npy; prints JSON."""
+"""Run by an interpreter that has kserve: python kserve_asks.py URL ARRAY.npy; answers in JSON."""
 
 import asyncio
 import json
@@ -27,4 +27,4 @@ async def ask(url: str, x: np.ndarray) -> dict[str, object]:
     return found
 
 
-print(json.dumps(asyncio.run(ask(sys.argv[1], np.load(sys.argv[2])))))
+sys.stdout.write(json.dumps(asyncio.run(ask(sys.argv[1], np.load(sys.argv[2])))))
