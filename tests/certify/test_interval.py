@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from buckler.attacks import PGD
-from buckler.certify.interval import Interval, around, certified_accuracy
+from buckler.certify.interval import Interval, around
+from buckler.certify.proof import certified_accuracy
 from buckler.errors import UsageError
 from buckler.models.module import TorchClassifier
 from buckler.models.nets import DigitsCNN

@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 from buckler.certify.boxes import Box
-from buckler.certify.interval import Interval, certified_accuracy
+from buckler.certify.interval import Interval
+from buckler.certify.proof import certified_accuracy
 from buckler.errors import UsageError
 from buckler.harden import RECIPES, RobustValidation, harden
 from buckler.harden.certified import (

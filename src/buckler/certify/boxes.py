@@ -28,20 +28,27 @@ class Box:
 
 
 RELUS = {nn.ReLU, functional.relu, torch.relu, "relu", "relu_"}
-_RISING = RELUS | {  # no output falls when inputs rise
-    *(nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.Tanh, nn.Hardtanh, nn.Sigmoid),
-    *(nn.Hardsigmoid, nn.LogSigmoid, nn.Softplus, nn.Softsign, nn.Identity, nn.Flatten),
-    *(nn.Unflatten, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d),
-    *(nn.MaxPool1d, nn.MaxPool2d, nn.AdaptiveMaxPool2d, nn.ZeroPad2d, nn.PixelShuffle),
-    *(torch.tanh, torch.sigmoid, functional.softplus, functional.avg_pool2d, torch.avg_pool1d),
-    *(functional.adaptive_avg_pool2d, functional.max_pool2d, torch.max_pool2d, functional.pad),
-    *(torch.flatten, torch.reshape, torch.squeeze, torch.unsqueeze, torch.permute),
-    *(torch.transpose, torch.cat, torch.stack, torch.mean, torch.sum, torch.clamp, torch.amax),
-    *(torch.amin, torch.maximum, torch.minimum, operator.getitem),
-    *("tanh", "sigmoid", "flatten", "view", "reshape", "squeeze", "unsqueeze", "permute"),
-    *("transpose", "contiguous", "clone", "mean", "sum", "clamp", "clamp_min", "clamp_max"),
-    *("amax", "amin", "expand", "float", "double", "to"),
+_SHAPING = {  # no output falls when inputs rise, and all are linear in them
+    *(nn.Identity, nn.Flatten, nn.Unflatten, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d),
+    *(nn.AdaptiveAvgPool2d, nn.ZeroPad2d, nn.PixelShuffle, functional.avg_pool2d),
+    *(torch.avg_pool1d, functional.adaptive_avg_pool2d, functional.pad, torch.flatten),
+    *(torch.reshape, torch.squeeze, torch.unsqueeze, torch.permute, torch.transpose, torch.cat),
+    *(torch.stack, torch.mean, torch.sum, operator.getitem, "flatten", "view", "reshape"),
+    *("squeeze", "unsqueeze", "permute", "transpose", "contiguous", "clone", "mean", "sum"),
+    *("expand", "float", "double", "to"),
 }
+_RISING = (
+    RELUS
+    | _SHAPING
+    | {
+        *(nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.Tanh, nn.Hardtanh, nn.Sigmoid),
+        *(nn.Hardsigmoid, nn.LogSigmoid, nn.Softplus, nn.Softsign, nn.MaxPool1d, nn.MaxPool2d),
+        *(nn.AdaptiveMaxPool2d, torch.tanh, torch.sigmoid, functional.softplus),
+        *(functional.max_pool2d, torch.max_pool2d, torch.clamp, torch.amax, torch.amin),
+        *(torch.maximum, torch.minimum, "tanh", "sigmoid", "clamp", "clamp_min", "clamp_max"),
+        *("amax", "amin"),
+    }
+)
 _DROPOUTS = {
     *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout),
     *(functional.dropout, functional.dropout1d, functional.dropout2d),
@@ -203,3 +210,6 @@ _ARITHMETIC: dict[object, Callable[..., Box]] = {
     **dict.fromkeys((operator.mul, operator.imul, torch.mul, "mul"), _product),
     **dict.fromkeys((operator.truediv, operator.itruediv, torch.div, "div"), _quotient),
 }
+
+AFFINE = {*_SHAPING, *_DROPOUTS, *_NEGATIONS, *_AFFINE, *_ARITHMETIC}
+"""The kinds whose value is an affine function of all their inputs together, in eval mode."""

@@ -6,23 +6,15 @@ layer whose outputs never fall when its inputs rise is applied to both ends. The
 differentiable in the module's own weights, so that a net can be trained for them.
 """
 
-import operator
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.node import map_arg
 from torch.nn import functional
 
 from buckler.certify.boxes import RELUS, Box, bounded, boxes_in, kind_of, plain, sum_and_width
-from buckler.errors import UsageError
-from buckler.models.module import TorchClassifier
-from buckler.threats import LpBall
+from buckler.certify.traced import Traced
 from buckler.threats.lp import per_row
-from buckler.threats.rows import parts
-
-_ROUNDING = 1e-5  # of the logits' size: a margin this thin may be the arithmetic's own
-_FOREIGN = 1e-3  # of the same: logits so far outside of their bounds are another function's
 
 
 class Interval:
@@ -37,28 +29,11 @@ class Interval:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        if not isinstance(model, nn.Module):
-            raise UsageError(f"interval bounds need an nn.Module. Got {type(model).__name__}")
-        model = model.module if isinstance(model, TorchClassifier) else model
-        self._root = nn.Sequential(model)  # tracing leaves constants in its root: not in the model
-        try:
-            self._graph = fx.Tracer().trace(self._root)
-        except Exception as error:  # tracing runs the user's forward on stand-ins
-            why = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UsageError(
-                "interval bounds need a forward without branches on its data, which torch.fx can "
-                f"trace. Got {type(model).__name__}: {why}"
-            ) from None
-        (self._logits,) = next(iter(reversed(self._graph.nodes))).args
-        if not isinstance(self._logits, fx.Node):
-            raise UsageError(
-                "interval bounds need a forward that returns one tensor of logits (n, k). "
-                f"Got {type(self._logits).__name__}"
-            )
+        self.traced = Traced(model)
 
     def bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """(n, k) least and largest that each logit can be for inputs between low and high."""
-        logits = self._walk(Box(low, high), self._logits, None)
+        logits = self._walk(Box(low, high), self.traced.logits, None)
         return logits.low, logits.high
 
     def differences(
@@ -69,12 +44,12 @@ class Interval:
         A last Linear is merged into the differences, which is tighter than bounding each logit
         (§3 there). The bounds before each ReLU are appended to `before_relu`.
         """
-        layer = self._layer(self._logits)
+        layer = self.traced.layer(self.traced.logits)
         if type(layer) is not nn.Linear:
-            logits = self._walk(Box(low, high), self._logits, before_relu)
+            logits = self._walk(Box(low, high), self.traced.logits, before_relu)
             most: Tensor = logits.high - logits.low.gather(1, y[:, None])
             return most.scatter(1, y[:, None], 0.0)
-        (before,) = self._logits.all_input_nodes
+        (before,) = self.traced.logits.all_input_nodes
         box = self._walk(Box(low, high), before, before_relu)
         total, width = sum_and_width(box)
         weight = layer.weight / 2
@@ -86,68 +61,23 @@ class Interval:
         differences: Tensor = logits - logits.gather(1, y[:, None]) + reach
         return differences
 
-    def _layer(self, node: fx.Node) -> nn.Module | None:
-        return self._root.get_submodule(str(node.target)) if node.op == "call_module" else None
+    def boxes(self, box: Box, last: fx.Node) -> dict[fx.Node, Any]:
+        """The value of each node up to `last`: a Box, where it depends on the input."""
+        return self.traced.walk(box, last, _rule)
 
     def _walk(self, box: Box, last: fx.Node, before_relu: list[Box] | None) -> Any:
-        """The value of `last`: a Box, where it depends on the input."""
-        values: dict[fx.Node, Any] = {}
-        for node in self._graph.nodes:
-            args, kwargs = (map_arg(part, values.__getitem__) for part in (node.args, node.kwargs))
-            if node.op == "placeholder":
-                values[node] = box
-            elif node.op == "get_attr":
-                values[node] = operator.attrgetter(str(node.target))(self._root)
-            elif not boxes_in((args, kwargs)):
-                values[node] = plain(node, self._layer(node), args, kwargs)
-            else:
-                values[node] = bounded(node, self._layer(node), args, kwargs)
-                if before_relu is not None and kind_of(node, self._layer(node)) in RELUS:
-                    before_relu.append(args[0])
-            if node is last:
-                break
+        values = self.boxes(box, last)
+        if before_relu is not None:
+            relus = [node for node in values if kind_of(node, self.traced.layer(node)) in RELUS]
+            before_relu += boxes_in([values[node.all_input_nodes[0]] for node in relus])
         return values[last]
+
+
+def _rule(node: fx.Node, layer: nn.Module | None, args: Any, kwargs: Any) -> Any:
+    return (bounded if boxes_in((args, kwargs)) else plain)(node, layer, args, kwargs)
 
 
 def around(x: Tensor, eps: float | Tensor, box: tuple[float, float]) -> tuple[Tensor, Tensor]:
     """Both ends of the L∞ ball of radius eps (a number or (n,)), inside the box."""
     radius = per_row(eps, x)
     return (x - radius).clamp(*box), (x + radius).clamp(*box)
-
-
-def certified_accuracy(model: nn.Module, x: Tensor, y: Tensor, threat: LpBall) -> Tensor:
-    """(n,) bool: rows where no point that the threat allows reaches its goal: a proof, with no
-    probability in it.
-
-    For an untargeted goal these rows are right, and stay right. A row may hold and not be
-    certified: the bounds are not tight. The sums are rounded to nearest, not outwards; rows whose
-    margin is within 1e-5 of their logits' size are not certified.
-
-    Raises: UsageError for another norm than linf, a model in training mode, a layer without bounds,
-        or a model that does something else than its layers (a hook that changes values).
-    """
-    if threat.norm != "linf":
-        raise UsageError(f"interval bounds hold in norm linf. Got {threat.norm}")
-    interval = Interval(model)
-    if any(part.training for part in model.modules()):
-        raise UsageError(
-            "the model is in training mode (dropout and batch norm would answer at random): "
-            "call model.eval() first"
-        )
-    held = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-    with torch.no_grad():
-        for part in parts(x):
-            of = threat.take(part)
-            differences = interval.differences(*around(x[part], of.eps, of.box), y[part])
-            logits = model(x[part])
-            size = 1 + logits.abs().amax(1)
-            above = logits - logits.gather(1, y[part][:, None]) - differences
-            if bool((above.amax(1) > _FOREIGN * size).any()):
-                raise UsageError(
-                    "the model's logits lie outside of the bounds of its own layers: something "
-                    "else (a forward hook?) changes them. Bounds are of the layers alone"
-                )
-            allowed = of.goal.allowed(y[part], logits.shape[1])
-            worst = differences.masked_fill(~allowed, -torch.inf).amax(1)
-            held[part] = worst < -_ROUNDING * size
-    return held
