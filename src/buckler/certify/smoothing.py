@@ -38,10 +38,7 @@ def certify(
 
     Raises: UsageError for sigma ≤ 0, or n and alpha with which every row would abstain.
     """
-    if not sigma > 0 or n0 < 1 or not 0 < alpha < 1:
-        raise UsageError(
-            f"certify needs sigma > 0, n0 >= 1, 0 < alpha < 1. Got {sigma}, {n0}, {alpha}"
-        )
+    check_budget(sigma, n0, alpha)
     if clopper_pearson_lower(n, n, alpha) <= 0.5:
         raise UsageError(
             f"with n={n} draws and alpha={alpha:g} no answer can be certain: every row would "
@@ -50,9 +47,9 @@ def certify(
     certificates = []
     ids = range(len(x)) if rows is None else rows.tolist()
     for index, row in enumerate(ids):
-        guess = int(_counts(model, x[index], sigma, n0, seed, row, "guess", batch).argmax())
-        counts = _counts(model, x[index], sigma, n, seed, row, "bound", batch)
-        low = clopper_pearson_lower(int(counts[guess]), n, alpha)
+        guess = int(counts(model, x[index], sigma, range(n0), seed, row, "guess", batch).argmax())
+        hits = counts(model, x[index], sigma, range(n), seed, row, "bound", batch)[guess]
+        low = clopper_pearson_lower(int(hits), n, alpha)
         if low > 0.5:
             radius = sigma * float(norm.ppf(low))
             certificates.append(Certificate(guess, radius, sigma, alpha, n))
@@ -71,22 +68,30 @@ def plug_in_radius(count: int, n: int, sigma: float) -> float:
     return sigma * float(norm.ppf(min(count / n, 1 - 1e-12)))
 
 
-def _counts(
+def check_budget(sigma: float, n0: int, alpha: float) -> None:
+    """Raises: UsageError."""
+    if not sigma > 0 or n0 < 1 or not 0 < alpha < 1:
+        raise UsageError(
+            f"certify needs sigma > 0, n0 >= 1, 0 < alpha < 1. Got {sigma}, {n0}, {alpha}"
+        )
+
+
+def counts(
     model: Classifier,
     x: Tensor,
     sigma: float,
-    n: int,
+    copies: range,
     seed: int,
     row: int,
     purpose: str,
     batch: int,
 ) -> Tensor:
-    """How often each class is the answer over n noisy copies of x (...)."""
+    """How often each class is the answer over noisy copies of x (...), numbered by `copies`."""
     key = draws.derive(seed, purpose, row)
     total: Tensor | None = None
-    for start in range(0, n, batch):
-        copies = torch.arange(start, min(start + batch, n), device=x.device)
-        noise = draws.normal(key, copies, 0, tuple(x.shape)).to(x)
+    for start in range(copies.start, copies.stop, batch):
+        numbers = torch.arange(start, min(start + batch, copies.stop), device=x.device)
+        noise = draws.normal(key, numbers, 0, tuple(x.shape)).to(x)
         with torch.inference_mode():
             logits = model(x[None] + sigma * noise)
         if not bool(torch.isfinite(logits).all()):  # argmax would take NaN for the largest
@@ -94,7 +99,7 @@ def _counts(
                 "the model returned logits that are NaN or infinite: they certify nothing. "
                 "Mend the model first"
             )
-        counts = torch.bincount(logits.argmax(1), minlength=logits.shape[1])
-        total = counts if total is None else total + counts
+        found = torch.bincount(logits.argmax(1), minlength=logits.shape[1])
+        total = found if total is None else total + found
     assert total is not None
     return total
