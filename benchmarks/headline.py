@@ -112,7 +112,7 @@ def measured(plan: Plan, data: Dataset, name: str, quick: bool) -> Json:
             scene.guard, data, nets["standard"].net, nets["noise"].net, plan.eps
         ),
         "latency": {k: asdict(v) for k, v in timed.items()},
-        "seconds": {label: net.seconds for label, net in nets.items()},
+        "seconds": timed(plan.members, data),
         "members": [member.name for member in plan.members],
         "eps": list(plan.eps),
     }

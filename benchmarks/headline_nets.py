@@ -1,7 +1,6 @@
 """The headline's nets: trained here, by recipe, and kept by hash."""
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from buckler import files
 from buckler.assess.parallel import side_by_side
 from buckler.data import Dataset
 from buckler.harden import RECIPES, Recipe, RobustValidation, harden
+from buckler.harden.estimate import estimate
 from buckler.models.nets import digits_cnn
 from buckler.threats import LpBall
 
@@ -42,11 +42,10 @@ class Training:
 
 @dataclass(frozen=True)
 class Trained:
-    """A net in eval mode, frozen, and the seconds its training took, on one core."""
+    """A net in eval mode, frozen."""
 
     name: str
     net: nn.Module
-    seconds: float
 
 
 def _conv(channels: int, a: int, b: int, hidden: int, side: int) -> nn.Module:
@@ -109,10 +108,7 @@ def _fresh(training: Training) -> nn.Module:
 
 def _train(net: nn.Module, folder: Path, training: Training, data: Dataset) -> None:
     path = _path(folder, training, data)
-    select, fit = data["select"], data["fit"]
-    one_step = training.recipe.fallback is not None
-    threat = LpBall("linf", training.eps)
-    validate = RobustValidation(select.x, select.y, threat, one_step=one_step)
+    fit, validate = data["fit"], _validation(training, data)
     last = [0.0]
 
     def say(done: int, total: int) -> None:
@@ -143,5 +139,23 @@ def _load(folder: Path, training: Training, data: Dataset) -> Trained:
     path = _path(folder, training, data)
     net = _fresh(training)
     net.load_state_dict(load_file(path))
-    seconds = json.loads(path.with_suffix(".json").read_text())["seconds"]
-    return Trained(training.name, net.eval().requires_grad_(False), seconds)
+    return Trained(training.name, net.eval().requires_grad_(False))
+
+
+def timed(trainings: tuple[Training, ...], data: Dataset) -> dict[str, float]:
+    """Seconds of each whole training, from steps timed now, as many at once as there are cores:
+    what the clock said while they ran counts whatever else the machine did."""
+    jobs = [partial(_timed, training, data) for training in trainings]
+    found = side_by_side(jobs, os.cpu_count() or 1)
+    return {training.name: seconds for training, seconds in zip(trainings, found, strict=True)}
+
+
+def _timed(training: Training, data: Dataset) -> float:
+    recipe, fit = training.recipe, data["fit"]
+    found = estimate(_fresh(training), fit.x, fit.y, recipe, _validation(training, data))
+    return found.of(recipe)
+
+
+def _validation(training: Training, data: Dataset) -> RobustValidation:
+    select, one_step = data["select"], training.recipe.fallback is not None
+    return RobustValidation(select.x, select.y, LpBall("linf", training.eps), one_step=one_step)

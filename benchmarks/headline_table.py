@@ -181,7 +181,7 @@ def _rate(rate: Json) -> str:
 
 
 def _minutes(facts: Json) -> float:
-    """Of the guard's members, trained two at a time, one core each."""
+    """Of the guard's members, trained two at a time, one core each, by steps timed now."""
     seconds = [facts["seconds"][member] for member in facts["members"]]
     return float(max(*seconds, sum(seconds) / 2)) / 60
 
