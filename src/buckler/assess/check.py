@@ -41,8 +41,12 @@ class Policy:
 
 @dataclass(frozen=True)
 class Item:
-    """One figure: its value, the bad end of its interval, and the bar that end must pass."""
+    """One figure: its value, the bad end of its interval, and the bar that end must pass.
 
+    rule: the id by which machines know it, the same in every version.
+    """
+
+    rule: str
     name: str
     value: float
     bad_end: float
@@ -122,6 +126,7 @@ def _rates(policy: Policy, ledger: Ledger, latency: dict[str, Any]) -> tuple[Ite
     review, success = rates["review_rate"], rates["success"]
     return (
         Item(
+            "review-rate",
             "review rate, clean inputs",
             review.value,
             review.high,
@@ -130,6 +135,7 @@ def _rates(policy: Policy, ledger: Ledger, latency: dict[str, Any]) -> tuple[Ite
             review.n,
         ),
         Item(
+            "added-latency",
             "added latency at p95, ms",
             latency["one"]["p95"],
             latency["one"]["p95_high"],
@@ -138,6 +144,7 @@ def _rates(policy: Policy, ledger: Ledger, latency: dict[str, Any]) -> tuple[Ite
             latency["one"]["calls"],
         ),
         Item(
+            "success",
             f"accepted and wrong, adaptive, eps {policy.eps:g}",
             success.value,
             success.high,
@@ -161,4 +168,5 @@ def _accuracy(policy: Policy, ledger: Ledger, original: Ledger) -> Item:
     lost, won = wilson(int((before & ~guard).sum()), n), wilson(int((guard & ~before).sum()), n)
     low = 1 - (lost.high - won.low) * n / right
     name = "accepted and right / the original's accuracy"
-    return Item(name, int(guard.sum()) / right, low, ">=", policy.accuracy_ratio, n)
+    value = int(guard.sum()) / right
+    return Item("accuracy", name, value, low, ">=", policy.accuracy_ratio, n)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import nn
 from buckler import files
 from buckler.assess import Ledger
 from buckler.assess.check import Policy, Ruling, judge_evidence
+from buckler.assess.report.formats import junit, sarif
 from buckler.attacks import PGD
 from buckler.certify import certify
 from buckler.cli import show
@@ -187,7 +189,7 @@ def certify_bundle(project: Project, bundle: Path) -> Json:
 
 
 def check_bundle(project: Project, bundle: Path) -> Ruling:
-    """Policy against the evidence; writes evidence/ruling.json."""
+    """Policy against the evidence; writes evidence/ruling.json, .junit.xml and .sarif."""
     evidence = bundle / "evidence"
     guard = load_guard(project, bundle)
     if not is_done(evidence, evidence_inputs(project, guard)):
@@ -210,4 +212,8 @@ def check_bundle(project: Project, bundle: Path) -> Ruling:
         struck=(*ours["struck"], *([] if signs["believable"] else [signs["sentence"]])),
     )
     files.write_json(evidence / "ruling.json", ruling.to_dict())
+    files.write_text(evidence / "ruling.junit.xml", junit(ruling))
+    manifest = bundle / "bundle.toml"
+    place = manifest.as_uri() if manifest.is_absolute() else manifest.as_posix()
+    files.write_json(evidence / "ruling.sarif", sarif(ruling, version("buckler"), place))
     return ruling
