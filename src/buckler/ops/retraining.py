@@ -30,6 +30,7 @@ Why = Literal[
     "the client's share",
     "the class's share",
 ]
+Barred = Literal["no input", "held-out row", "in the data already"]
 REASONS: Final[tuple[Why, ...]] = get_args(Why)
 GOLDEN_LOSS: Final = 0.005  # of the golden rows, that a retrain may lose: 0.5 points
 
@@ -94,7 +95,7 @@ class Row:
     label: str | None
     said: tuple[Said, ...]
     fingerprint: str
-    barred: Literal["no input", "held-out row", "in the data already"] | None = None
+    barred: Barred | None = None
 
 
 @dataclass(frozen=True)
