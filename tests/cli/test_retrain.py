@@ -1,5 +1,6 @@
 """buckler retrain on digits: what enters, what a poisoner reaches, and what an honest one gains."""
 
+import hashlib
 import json
 import shutil
 import sys
@@ -88,6 +89,8 @@ def test_an_honest_retrain_learns_the_confirmed_attacks(run, project, tmp_path):
     assert right(new, inverted(x)[100:], y[100:]) > right(old, inverted(x)[100:], y[100:]) + 0.15
     ruling = json.loads((the_bundle(path) / "evidence" / "ruling.json").read_text())
     assert (ruling["passed"], ruling["digest"]) == (True, new.digest)
+    golden = (the_bundle(path) / "golden.npz").read_bytes()
+    assert hashlib.sha256(golden).hexdigest() == facts["golden"]["sha256"]
     intake = facts["intake"]
     assert 20 <= len(intake["entered"]) == facts["weights"]["rows"]
     assert max(intake["clients"].values()) <= 0.05 * len(intake["entered"])
@@ -119,13 +122,13 @@ def test_the_golden_set_is_fixed_once_and_never_of_reviews(run, project, tmp_pat
     out = path.parent / "out"
     content = (out / "golden.npz").read_bytes()
     with np.load(out / "golden.npz") as golden:
-        x, y, adversarial = golden["x"], golden["y"], golden["adversarial"]
+        x, y, attack = golden["x"], golden["y"], golden["attack"]
     test = Project.read(path).data["test"]
     rows = {row.tobytes(): int(label) for row, label in zip(test.x.numpy(), test.y, strict=True)}
-    clean = [rows[row.tobytes()] for row in x[~adversarial]]
-    assert clean == y[~adversarial].tolist()
+    clean = [rows[row.tobytes()] for row in x[~attack]]
+    assert clean == y[~attack].tolist()
     assert len(clean) == len(test)
-    assert 0 < adversarial.sum() < len(test)
+    assert 0 < attack.sum() < len(test)
     run("retrain", export, "-c", path)
     assert (out / "golden.npz").read_bytes() == content
     (out / "golden.npz").write_bytes(content[:-1] + b"x")

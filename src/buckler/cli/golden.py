@@ -1,12 +1,13 @@
 """The golden set: rows of the project's own data that no retrain may get worse at.
 
-golden.npz    x (n, ...), y (n,), adversarial (n,) bool, held (n,) bool: what the first bundle held
+golden.npz    x (n, ...), y (n,), attack (n,) bool, held (n,) bool: what the first bundle held
 golden.json   sha256 of that file, the rows' hashes, the threat, the digest of the first bundle
 
 Both lie in the project's output folder, written at the first retrain and never again: drawn from
 the test split, so no review, training, choice or calibration touches them. The adversarial rows are
 the clean ones under an attack on the undefended classifier, made for no guard, so that every bundle
-is asked the same.
+is asked the same. A copy lies in the folder of each bundle made by a retrain, outside its digest,
+where a rollout finds its probes.
 """
 
 import hashlib
@@ -31,11 +32,11 @@ _ATTACK = PGD(steps=40, step_size=0.1)
 
 @dataclass(frozen=True)
 class Golden:
-    """x (n, ...), y (n,) int64; adversarial (n,): attacked rows; held (n,): by the first bundle."""
+    """x (n, ...), y (n,) int64; attack (n,): attacked rows; held (n,): by the first bundle."""
 
     x: torch.Tensor
     y: torch.Tensor
-    adversarial: torch.Tensor
+    attack: torch.Tensor
     held: torch.Tensor
     sha256: str
 
@@ -54,7 +55,7 @@ def golden_set(project: Project, first: Guard) -> Golden:
 def losses(golden: Golden, before: torch.Tensor, after: torch.Tensor) -> dict[str, GoldenLoss]:
     """Loss on the clean and on the adversarial rows. before, after: (n,) bool, rows held."""
     found = {}
-    for name, rows in (("clean", ~golden.adversarial), ("adversarial", golden.adversarial)):
+    for name, rows in (("clean", ~golden.attack), ("adversarial", golden.attack)):
         found[name] = golden_loss(before[rows].tolist(), after[rows].tolist())
     return found
 
@@ -63,7 +64,7 @@ def held(guard: Guard, golden: Golden) -> torch.Tensor:
     """(n,) bool: right on a clean row; on an adversarial one right, or SUSPICIOUS."""
     predicted, accepted = guard.answer(golden.x)
     right = predicted == golden.y
-    return torch.where(golden.adversarial, right | ~accepted, right)
+    return torch.where(golden.attack, right | ~accepted, right)
 
 
 def read_golden(project: Project, folder: Path) -> Golden:
@@ -85,10 +86,10 @@ def read_golden(project: Project, folder: Path) -> Golden:
                 "golden.npz away to fix a new set"
             )
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        x, y, adversarial, first = (
-            torch.from_numpy(arrays[name]) for name in ("x", "y", "adversarial", "held")
+        x, y, attack, first = (
+            torch.from_numpy(arrays[name]) for name in ("x", "y", "attack", "held")
         )
-    return Golden(x, y, adversarial, first, str(facts["sha256"]))
+    return Golden(x, y, attack, first, str(facts["sha256"]))
 
 
 def _fix(project: Project, first: Guard, folder: Path) -> None:
@@ -103,14 +104,14 @@ def _fix(project: Project, first: Guard, folder: Path) -> None:
         fooled = model(x_adv).argmax(1) != y[right]
     many = torch.cat([x, x_adv[fooled]])
     truth = torch.cat([y, y[right][fooled]])
-    adversarial = torch.arange(len(many)) >= len(x)
-    golden = Golden(many, truth, adversarial, torch.zeros(len(many), dtype=torch.bool), "")
+    attack = torch.arange(len(many)) >= len(x)
+    golden = Golden(many, truth, attack, torch.zeros(len(many), dtype=torch.bool), "")
     stream = io.BytesIO()
     np.savez(
         stream,
         x=many.numpy(),
         y=truth.numpy(),
-        adversarial=adversarial.numpy(),
+        attack=attack.numpy(),
         held=held(first, golden).numpy(),
     )
     content = stream.getvalue()

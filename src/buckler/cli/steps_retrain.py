@@ -56,9 +56,8 @@ def retrain_bundle(project: Project, parent: Path, export: Path) -> Retrained:
     harden_members(after)
     show.step("build and calibrate the guard")
     build_bundle(after)
-    for name in (f"{NAME}.npz", f"{NAME}.json"):
-        _copy(project.out / name, folder / name)
     bundle = after.bundle
+    _copy(project.out / f"{NAME}.npz", bundle / f"{NAME}.npz")
     guard = load_guard(after, bundle)
     facts = {"parent": before.digest, "intake": value, "weights": _weights(project, after)}
     facts["golden"], worst = _golden(golden, before, guard)
