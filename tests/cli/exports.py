@@ -88,13 +88,17 @@ def line(number, client, label, **changes):
     }
 
 
+def png(pixels):
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
 def write_export(folder, rows):
     """rows: (image (8, 8) uint8, its line)."""
     lines = []
     for pixels, facts in rows:
-        stream = io.BytesIO()
-        Image.fromarray(pixels).save(stream, "PNG")
-        content = stream.getvalue()
+        content = png(pixels)
         name = f"images/{facts['label']}/{facts['id']}.png"
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

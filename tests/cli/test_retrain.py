@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import sys
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -11,7 +12,13 @@ import torch
 
 from buckler.cli.project import Project, load_guard
 from buckler.cli.run import build_bundle, harden_members, train_original
-from tests.cli.exports import digits, inverted, line, write_export, write_project
+from buckler.ops.review import Policy
+from buckler.store.decide import decide
+from buckler.store.engine import open_store
+from buckler.store.reviews import claim
+from tests.cli.exports import digits, inverted, line, png, write_export, write_project
+from tests.store.made import add, item
+from tests.store.test_reviews import answer
 
 CLIENTS = 40
 
@@ -216,8 +223,9 @@ def test_an_export_that_is_none(run, project, tmp_path, change, code, words):
 
 def test_whether_one_is_owed(run, project, tmp_path):
     path = project()
-    code, out, _ = run("retrain", "--due", "-c", path)
-    assert (code, out.strip()) == (1, "no retrain is owed")
+    for option, ends in (("--due", 1), ("--if-due", 0)):
+        code, out, _ = run("retrain", option, "-c", path)
+        assert (code, out.strip()) == (ends, "no retrain is owed")
     export = write_export(tmp_path / "export", attacks())
     code, out, err = run("retrain", export, "--due", "-c", path)
     assert code == 0, err
@@ -233,6 +241,32 @@ def test_whether_one_is_owed(run, project, tmp_path):
     assert (code, "the red team's success rose by 20.0 points [5.0 to 30.0]" in out) == (0, True)
     (folder / "report.json").write_text(json.dumps({**report, "when": "2001-01-01T00:00:00Z"}))
     assert run("retrain", "--due", "-c", path)[0] == 1, "before this bundle was made"
+
+
+def test_straight_from_the_store(run, project, tmp_path):
+    """Three attacks that two reviewers labelled alike, and one that a single reviewer closed."""
+    url, policy = f"sqlite:///{tmp_path}/store.db", Policy(agree=2, of=3)
+    _, (x, y) = digits()
+    with closing(open_store(url)) as store:
+        rows = [
+            item(n, key_id=f"client {n}", content=png(inverted(x)[n]), fingerprint=str(n))
+            for n in range(4)
+        ]
+        names = add(store, *rows)
+        for who in ("ann", "bob"):
+            for _ in rows:
+                found = claim(store, who, 4e9, policy)
+                kind = ("adversarial", str(y[names.index(found.id)]))
+                if who == "bob" and found.id == names[3]:
+                    kind = ("label", str((y[3] + 1) % 4))
+                decide(store, answer(found, *kind, reviewer=who), 4e9, policy)
+    path = project("client_share = 1.0\nconfirmed = 3\n")
+    code, out, err = run("retrain", "--due", "--store", url, "-c", path)
+    assert code == 0, err
+    assert "reviewers confirmed 3 attacks (3 are enough)" in out
+    path.write_text(path.read_text() + "agree = 3\n")
+    assert run("retrain", "--due", "--store", url, "-c", path)[0] == 1
+    assert not list((path.parent / "out").glob(".reviewed*")), "the export vanishes again"
 
 
 def test_without_an_export_or_a_bundle(run, project, tmp_path):

@@ -17,7 +17,7 @@ from buckler.cli.project import Project
 from buckler.cli.steps_due import signs
 from buckler.cli.steps_retrain import retrain_bundle
 from buckler.errors import PolicyError, UsageError
-from buckler.ops.owed import Limits, due
+from buckler.ops.owed import Limits, Signs, due
 
 _NOT_OWED = 1  # exit code of --due
 
@@ -40,6 +40,9 @@ def retrain(
     owed: Annotated[
         bool, typer.Option("--due", help="Only say whether a retrain is owed: exit code 0 if so.")
     ] = False,
+    if_due: Annotated[
+        bool, typer.Option("--if-due", help="Retrain if one is owed; else say so and end.")
+    ] = False,
 ) -> None:
     """Let reviewed rows into training, as far as they may, and make the next bundle: a draft.
 
@@ -48,10 +51,13 @@ def retrain(
     """
     project = Project.read(config)
     parent = parent or project.bundle
-    if owed:
-        _say_due(project, parent, export, store, inputs)
-        return
     with _exported(project, export, store, inputs) as folder:
+        if (owed or if_due) and not _say_due(
+            project, signs(project, parent, folder, store, inputs)
+        ):
+            raise typer.Exit(_NOT_OWED if owed else 0)
+        if owed:
+            return
         if folder is None:
             raise UsageError("name the folder of an export, or the store with --store")
         done = retrain_bundle(project, parent, folder)
@@ -61,18 +67,14 @@ def retrain(
     show.line("a draft: no gateway serves it before a rollout")
 
 
-def _say_due(
-    project: Project, parent: Path, export: Path | None, store: str | None, inputs: str | None
-) -> None:
+def _say_due(project: Project, seen: Signs) -> bool:
     section = project.config.retrain
-    with _exported(project, export, store, inputs) as folder:
-        seen = signs(project, parent, folder, store, inputs)
     found = due(seen, Limits(section.confirmed, section.wrong))
     for reason in found.reasons:
         show.line(f"a retrain is owed: {reason}")
     if not found:
         show.line("no retrain is owed")
-        raise typer.Exit(_NOT_OWED)
+    return bool(found)
 
 
 @contextmanager
