@@ -1,6 +1,8 @@
 """Money: hand-worked weeks, intervals that hold, and no claim without its inputs."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -131,3 +133,10 @@ def test_a_claim_stands_beside_its_inputs():
 def test_what_cannot_be_is_refused(make, words):
     with pytest.raises(UsageError, match=words):
         make()
+
+
+def test_the_guide_is_true(capsys):
+    guide = (Path(__file__).parents[2] / "docs/guide/retraining.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", guide, re.S)
+    exec(block, {})
+    assert "saves 27,660 EUR [" in capsys.readouterr().out

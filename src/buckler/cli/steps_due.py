@@ -1,4 +1,6 @@
-"""What has been seen since the present bundle was made: what may owe a retrain."""
+"""What has been seen since the present bundle was made: what may owe a retrain.
+
+Alarms stand in `ops.owed`; nothing hands them on yet."""
 
 import time
 from datetime import datetime
@@ -19,7 +21,7 @@ from buckler.ops.sampling import Estimate
 def signs(
     project: Project, bundle: Path, export: Path | None, store: str | None, inputs: str | None
 ) -> Signs:
-    """What alarms, the golden set, the red team and reviewers say since `bundle` was written.
+    """What the golden set, the red team and reviewers say since `bundle` was written.
 
     What cannot be looked at (no store, no export, no run) is no sign.
     """
@@ -34,7 +36,6 @@ def signs(
         entered = at_the_door(project, export, since).entered
         confirmed = sum(row.outcome == "adversarial" for row in entered)
     return Signs(
-        pages=(),
         golden=golden,
         redteam=_redteam(project, since),
         confirmed=confirmed,
