@@ -13,7 +13,7 @@ LIMITS = Limits(confirmed=10, wrong=0.02)
 @pytest.mark.parametrize(
     ("signs", "words"),
     [
-        (Signs(pages=("tail", "rate")), "2 alarms paged, the last: rate"),
+        (Signs(pages=("tail", "rate")), "alarms that paged: 2, the last: rate"),
         (Signs(golden=(GoldenLoss(1000, 9, 2, 0.03),)), "lost 7 of 1000 rows (0.70 points)"),
         (Signs(redteam=(0.10, 0.02, 0.18)), "rose by 10.0 points [2.0 to 18.0]"),
         (Signs(confirmed=10), "confirmed 10 attacks (10 are enough)"),

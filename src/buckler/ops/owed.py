@@ -60,7 +60,7 @@ def due(signs: Signs, limits: Limits) -> Owed:
     """
     found = []
     if signs.pages:
-        found.append(f"{len(signs.pages)} alarms paged, the last: {signs.pages[-1]}")
+        found.append(f"alarms that paged: {len(signs.pages)}, the last: {signs.pages[-1]}")
     for loss in signs.golden:
         if loss.refused:
             found.append(
