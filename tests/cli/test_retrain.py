@@ -77,7 +77,7 @@ def evidence(path):
     return json.loads((the_bundle(path) / "evidence" / "retrain.json").read_text())
 
 
-def test_an_honest_retrain_learns_the_confirmed_attacks(run, project, tmp_path):
+def test_an_honest_retrain_learns_the_confirmed_attacks(run, project, tmp_path, monkeypatch):
     path = project(epochs_2="epochs = 20")
     export = write_export(tmp_path / "export", attacks())
     before = (path.parent / "out" / "bundle" / "DIGEST").read_text()
@@ -110,6 +110,10 @@ def test_an_honest_retrain_learns_the_confirmed_attacks(run, project, tmp_path):
     assert code == 1
     assert "must not be rolled out: the deployment check is not passed: added latency at p95" in err
     assert evidence(path)["state"] == "REFUSED"
+    monkeypatch.setattr("buckler.ops.retraining.GOLDEN_LOSS", -1.0)
+    code, _, err = run("retrain", export, "-c", path)
+    assert (code, "the golden set's clean rows lose" in err) == (1, True)
+    assert not (the_bundle(path) / "evidence" / "ruling.json").exists(), "no rollout takes it"
 
 
 def splits_apart(path, own, intake, export):

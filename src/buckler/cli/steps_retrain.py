@@ -61,7 +61,8 @@ def retrain_bundle(project: Project, parent: Path, export: Path) -> Retrained:
     guard = load_guard(after, bundle)
     facts = {"parent": before.digest, "intake": value, "weights": _weights(project, after)}
     facts["golden"], worst = _golden(golden, before, guard)
-    if worst:
+    if worst:  # a ruling made before the golden set spoke against it must let nothing through
+        (bundle / "evidence" / "ruling.json").unlink(missing_ok=True)
         return _said(bundle, guard.digest, facts, worst)
     show.step("attack everything, statically and adaptively")
     assess_bundle(after, bundle)
