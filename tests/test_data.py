@@ -275,3 +275,19 @@ def test_hidden_entries_of_an_image_folder_are_no_data(tmp_path: Path) -> None:
     dataset = data.load(tmp_path)
     assert dataset.spec.class_names == ("cat", "dog")
     assert len(rows(dataset)) == 50
+
+
+def test_rows_join_fit_and_nothing_else(dataset):
+    x = torch.full((2, 1, 8, 8), 0.25)
+    more = data.Split(x, torch.tensor([0, 1]), data.row_hashes(x))
+    found = dataset.joined(more)
+    assert len(found["fit"]) == len(dataset["fit"]) + 2
+    assert found["fit"].hashes[-2:] == more.hashes
+    assert bool((found["fit"].y[-2:] == more.y).all())
+    for name in data.SPLITS[1:]:
+        assert found[name] is dataset[name]
+    assert found.digest() != dataset.digest()
+    for name in data.SPLITS[1:]:
+        row = dataset[name].x[:1]
+        with pytest.raises(DataError, match=f"in no other split. Got 1 of {name}"):
+            dataset.joined(data.Split(row, torch.tensor([0]), data.row_hashes(row)))

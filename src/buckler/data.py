@@ -47,6 +47,23 @@ class Dataset:
     def __getitem__(self, split: str) -> Split:
         return self.splits[split]
 
+    def joined(self, more: Split) -> "Dataset":
+        """The same with more rows to train on; a row may come more than once.
+
+        Raises: DataError if one of them stands in a split that chooses, calibrates or judges.
+        """
+        apart = {name: set(self.splits[name].hashes) for name in SPLITS if name != "fit"}
+        for name, hashes in apart.items():
+            if both := hashes & set(more.hashes):
+                raise DataError(
+                    f"rows that join fit must stand in no other split. Got {len(both)} of {name}"
+                )
+        fit = self.splits["fit"]
+        x, y = torch.cat([fit.x, more.x]), torch.cat([fit.y, more.y])
+        return replace(
+            self, splits={**self.splits, "fit": Split(x, y, (*fit.hashes, *more.hashes))}
+        )
+
     def digest(self) -> str:
         """sha256 over the splits' row hashes."""
         text = "\n".join(f"{name}:{','.join(self.splits[name].hashes)}" for name in SPLITS)
@@ -211,13 +228,19 @@ def _split(
 
 def _unique(x: Tensor, y: Tensor, seen: set[str]) -> Split:
     keep, hashes = [], []
-    for row, values in enumerate(x.numpy()):
-        digest = hashlib.blake2b(values.tobytes(), digest_size=12).hexdigest()
+    for row, digest in enumerate(row_hashes(x)):
         if digest not in seen:
             seen.add(digest)
             keep.append(row)
             hashes.append(digest)
     return Split(x[keep], y[keep], tuple(hashes))
+
+
+def row_hashes(x: Tensor) -> tuple[str, ...]:
+    """Of the content of each row of x (n, ...)."""
+    return tuple(
+        hashlib.blake2b(values.tobytes(), digest_size=12).hexdigest() for values in x.numpy()
+    )
 
 
 def _take(part: Split, rows: Tensor) -> Split:

@@ -8,7 +8,8 @@ import tomllib
 import numpy as np
 import pytest
 
-from buckler.cli.config import TEMPLATE, Config, read_config
+from buckler.cli.config import Config, read_config
+from buckler.cli.template import TEMPLATE
 from buckler.errors import UsageError
 
 
@@ -61,7 +62,16 @@ def test_init_writes_a_commented_file_that_reads_back_as_the_defaults(run, tmp_p
     defaults = Config.model_validate(
         {"model": {"factory": "mymodel:build"}, "data": {"source": "data.npz"}}
     )
-    for section in ("threat", "assess", "redteam", "harden", "guard", "certify", "policy"):
+    for section in (
+        "threat",
+        "assess",
+        "redteam",
+        "retrain",
+        "harden",
+        "guard",
+        "certify",
+        "policy",
+    ):
         assert getattr(found, section) == getattr(defaults, section)
     code, _, err = run("init", tmp_path)
     assert code == 2

@@ -57,6 +57,9 @@ def test_images_come_back_with_their_classes(lite, tmp_path):
     assert {line["id"] for line in lines} == set(names)
     one = next(line for line in lines if line["id"] == names[0])
     assert (one["label"], one["reviewers"], one["origin"]) == ("dog", ["ann"], "sample")
+    assert one["said"] == [{"reviewer": "ann", "kind": "label", "label": "dog"}]
+    agreed = next(line for line in lines if line["outcome"] == "accept")
+    assert agreed["said"] == [{"reviewer": "ann", "kind": "accept", "label": "cat"}]
     assert (one["request_id"], one["bundle"], one["outcome"]) == ("request-0", "b" * 64, "label")
     assert (tmp_path / "out" / one["file"]).read_bytes() == png(0)[0]
     with pytest.raises(DataError, match="goes into a new folder"):

@@ -7,7 +7,7 @@ import typer
 
 from buckler import files
 from buckler.cli import show
-from buckler.cli.config import TEMPLATE
+from buckler.cli.template import TEMPLATE
 from buckler.errors import UsageError
 
 

@@ -11,6 +11,7 @@ from buckler.cli.init import init
 from buckler.cli.key import key
 from buckler.cli.predict import predict
 from buckler.cli.redteam import redteam
+from buckler.cli.retrain import retrain
 from buckler.cli.review import review
 from buckler.cli.run import run
 from buckler.cli.serve import serve
@@ -19,7 +20,20 @@ from buckler.cli.store import store
 app = command(
     "buckler", "Make a classifier hard to fool, show by how much, and keep it so in production."
 )
-for verb in (init, run, assess, harden, build, certify, check, predict, serve, redteam, demo):
+for verb in (
+    init,
+    run,
+    assess,
+    harden,
+    build,
+    certify,
+    check,
+    predict,
+    serve,
+    redteam,
+    retrain,
+    demo,
+):
     app.command()(verb)
 app.add_typer(key, name="key")
 app.add_typer(review, name="review")

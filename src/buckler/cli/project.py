@@ -35,10 +35,12 @@ _ANSWERS = 8  # rows whose answers tell one file or endpoint from another
 
 @dataclass(frozen=True)
 class Project:
-    """`folder` is where buckler.toml lies: factories and relative paths are looked up there."""
+    """`folder` is where buckler.toml lies: factories and relative paths are looked up there.
+    added: rows that join the fit split, of a retrain."""
 
     config: Config
     folder: Path
+    added: data.Split | None = None
 
     @classmethod
     def read(cls, path: Path) -> "Project":
@@ -74,7 +76,7 @@ class Project:
                 f"data.box is for rows of floats; {section.source} holds 8-bit pixels, which "
                 f"become {found.spec.box}. Got {section.box}: leave data.box out"
             )
-        return found
+        return found if self.added is None else found.joined(self.added)
 
     @property
     def out(self) -> Path:

@@ -23,6 +23,7 @@ from buckler.attacks import suites
 from buckler.cli import show
 from buckler.cli.config import RedteamSection
 from buckler.cli.options import CONFIG, ConfigOption
+from buckler.cli.posting import tell
 from buckler.cli.project import Project, load_guard
 from buckler.errors import UsageError
 from buckler.guard import load_bundle
@@ -59,6 +60,9 @@ def redteam(
     out: Annotated[Path | None, typer.Option(help="Default: redteam/ in the output.")] = None,
     since: Annotated[Path | None, typer.Option(help="The run to compare with.")] = None,
     replay: Annotated[Path | None, typer.Option(help="Send this finding's files again.")] = None,
+    post: Annotated[
+        str | None, typer.Option(help="Tell this gateway's alerts, and the bundle's evidence.")
+    ] = None,
 ) -> None:
     """Attack an endpoint, a bundle or a model from outside, within a budget of queries.
 
@@ -83,7 +87,10 @@ def redteam(
     show.line(f"run {run_folder(out, plan.settings())}: a file STOP there, or Ctrl-C, ends it")
     with _switch() as stop, show.bar(f"red team: {section.suite}") as progress:
         folder = attack_from_outside(plan, out, since=since, stop=stop, progress=progress)
-    _say(files.read_json(folder / "report.json"), folder)
+    report = files.read_json(folder / "report.json")
+    _say(report, folder)
+    if post is not None:
+        tell(report, Path(target) if target and _is_bundle(target) else None, post)
 
 
 def _plan(project: Project, subject: Subject, section: RedteamSection, threat: Threat) -> Plan:
@@ -128,7 +135,7 @@ def _subject(
     target = target or (own.url or own.source if own else "")
     if target.startswith(("http://", "https://")):
         return endpoint(target, spec, rate=section.rate, hosts=section.hosts)
-    if (Path(target) / "bundle.toml").exists():
+    if _is_bundle(target):
         guard = load_guard(project, Path(target)) if project else load_bundle(Path(target))
         if (guard.spec.shape, guard.spec.class_names) != (spec.shape, spec.class_names):
             raise UsageError(
@@ -148,6 +155,10 @@ def _subject(
         f"a target is a URL, a bundle folder, or a model's file. Got {target!r}, which is none: "
         "check the path, or name the buckler.toml it stands in with --config"
     )
+
+
+def _is_bundle(target: str) -> bool:
+    return (Path(target) / "bundle.toml").exists()
 
 
 def _replay(folder: Path, target: str | None, config: Path) -> None:

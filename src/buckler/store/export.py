@@ -3,7 +3,7 @@
 FOLDER/images/CLASS/ID.png   images, as `buckler.data.load(FOLDER / "images")` reads them
 FOLDER/rows.npz              rows of numbers: x, y, class_names
 FOLDER/unlabelled/ID.png     corrupted, or adversarial without a true class
-FOLDER/items.jsonl           where each came from, one line an item
+FOLDER/items.jsonl           where each came from and who said what, one line an item
 """
 
 import io
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from buckler import files
 from buckler.errors import DataError
+from buckler.ops.review import Answer, true_class
 from buckler.store import audit
 from buckler.store.engine import Store
 from buckler.store.tables import decisions, reviews
@@ -110,7 +111,7 @@ def _decided(store: Store, since: float) -> Iterator[dict[str, Any]]:
             rows = [dict(row._mapping) for row in connection.execute(page)]
             names = [row["id"] for row in rows] + [row["closed_by"] for row in rows]
             made = connection.execute(
-                sa.select(decisions.c.id, decisions.c.review_id, decisions.c.reviewer)
+                sa.select(decisions)
                 .where(
                     sa.or_(decisions.c.review_id.in_(names), decisions.c.id.in_(names)),
                     decisions.c.undone.is_(None),
@@ -118,17 +119,24 @@ def _decided(store: Store, since: float) -> Iterator[dict[str, Any]]:
                 .order_by(decisions.c.at, decisions.c.id)
             ).all()
         for row in rows:
-            who = [d.reviewer for d in made if row["id"] == d.review_id or row["closed_by"] == d.id]
-            yield {**row, "reviewers": who}
+            mine = [d for d in made if row["id"] == d.review_id or row["closed_by"] == d.id]
+            said = [_said(d.reviewer, Answer(d.kind, d.label), row["prediction"]) for d in mine]
+            yield {**row, "reviewers": [d.reviewer for d in mine], "said": said}
         if len(rows) < _AT_ONCE:
             return
         last = rows[-1]["id"]
 
 
+def _said(reviewer: str, answer: Answer, prediction: str) -> dict[str, str | None]:
+    """One reviewer's answer: the class it names, None where it names none."""
+    label = true_class(answer, prediction)
+    return {"reviewer": reviewer, "kind": answer.kind, "label": label}
+
+
 def _provenance(row: Mapping[str, Any]) -> dict[str, object]:
     names = (
-        "id request_id row key_id origin bundle prediction outcome label reviewers created decided "
-        "media_type verdict"
+        "id request_id row key_id origin bundle prediction outcome label reviewers said created "
+        "decided media_type verdict"
     )
     return {**{name: row[name] for name in names.split()}, "sha256": row["blob"], "file": None}
 
