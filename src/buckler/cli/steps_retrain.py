@@ -62,7 +62,8 @@ def retrain_bundle(project: Project, parent: Path, export: Path) -> Retrained:
     facts = {"parent": before.digest, "intake": value, "weights": _weights(project, after)}
     facts["golden"], worst = _golden(golden, before, guard)
     if worst:  # a ruling made before the golden set spoke against it must let nothing through
-        (bundle / "evidence" / "ruling.json").unlink(missing_ok=True)
+        for old in (bundle / "evidence").glob("ruling.*"):
+            old.unlink()
         return _said(bundle, guard.digest, facts, worst)
     show.step("attack everything, statically and adaptively")
     assess_bundle(after, bundle)
