@@ -1,5 +1,6 @@
 """The steps around a bundle: build it, certify it, rule on it."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -209,5 +210,5 @@ def check_bundle(project: Project, bundle: Path) -> Ruling:
         files.read_json(evidence / "latency.json"),
         struck=(*ours["struck"], *([] if signs["believable"] else [signs["sentence"]])),
     )
-    files.write_json(evidence / "ruling.json", ruling.to_dict())
+    files.write_json(evidence / "ruling.json", {**ruling.to_dict(), "at": time.time()})
     return ruling
