@@ -18,7 +18,7 @@ from buckler.store import rollouts
 from buckler.store.live import read_live
 
 from .rolled import NONE, SPEC, Rolled, bundle, rolled
-from .stored import url_in
+from .stored import new_key, url_in
 from .tiny import settings, wait_for
 
 QUICK = {
@@ -257,3 +257,37 @@ def test_heartbeats_tell_who_lives_by_ones_own_clock() -> None:
     assert beats.observe(reported(2)).crashed == 0, "it was only slow"
     now[0] = 99.0
     assert beats.observe(reported(2, closed=True)).crashed == 0
+
+
+def test_over_http(tmp_path: Path) -> None:
+    bundle(tmp_path / "a")
+    second = bundle(tmp_path / "b", name="next")
+    with rolled(tmp_path, tmp_path / "a", clients=12) as gateway:
+        client, body = gateway.client, {"bundle": str(tmp_path / "b"), "policy": QUICK}
+        assert client.get("/v1/rollouts/current").status_code == 404
+        made = client.post("/v1/rollouts", json=body)
+        assert made.status_code == 201
+        assert client.post("/v1/rollouts", json=body).status_code == 409
+        until(gateway, "STEP_10")
+        name = made.json()["id"]
+        assert client.post(f"/v1/rollouts/{name}/hurry").status_code == 404
+        assert client.post(f"/v1/rollouts/{name}/pause").json()["paused"] == "STEP_10"
+        assert client.post(f"/v1/rollouts/{name}/pause").status_code == 409
+        found = client.get(f"/v1/rollouts/{name}/metrics").json()["data"]
+        assert (found["paused"], found["weight"], found["completed"]) == (1.0, 10.0, 0.0)
+        hook = {"name": "x", "namespace": "y", "phase": "Waiting", "metadata": {"digest": second}}
+        hooks = "/v1/rollouts/hooks/"
+        assert client.post(f"{hooks}confirm-promotion", json=hook).status_code == 403
+        assert client.post(f"{hooks}rollback", json=hook).status_code == 403
+        assert client.post("/v1/rollouts/current/rollback").json()["state"] == "ROLLED_BACK"
+        assert client.post(f"{hooks}rollback", json=hook).status_code == 200
+        other = {"metadata": {"digest": "0" * 64}}
+        assert client.post(f"{hooks}rollback", json=other).status_code == 403
+        assert client.get("/v1/rollouts").json()["rollouts"][0]["id"] == name
+        read = {"x-api-key": new_key(gateway.store, "review")}
+        gateway.app.state.stored.keys.refresh()
+        assert client.get("/v1/rollouts", headers=read).status_code == 200
+        assert client.post("/v1/rollouts", json=body, headers=read).status_code == 403
+        wrong = {**body, "bundle": str(tmp_path / "none")}
+        assert client.post("/v1/rollouts", json=wrong).status_code == 400
+        assert client.post("/v1/rollouts", json={"bundle": 3}).status_code == 400

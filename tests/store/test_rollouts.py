@@ -22,6 +22,7 @@ from buckler.store.tables import outbox, rollout_reports
 
 from .rolled import CANDIDATE, STABLE, STATES, begun, look, nothing, seen
 
+SHORT = Policy(min_s=(60, 60, 60, 60))
 BAD = {"missed": Pairs(90, 0, 2000)}
 
 
@@ -39,7 +40,7 @@ def alerts(store: Store) -> list[str]:
 
 
 def test_all_the_way(store: Store) -> None:
-    name = begun(store)
+    name = begun(store, SHORT)
     weights = []
     while not (kept := look(store, name)).rollout.ended:
         live = read_live(store)
@@ -59,7 +60,7 @@ def test_all_the_way(store: Store) -> None:
 
 
 def test_a_rollback_is_one_change(store: Store) -> None:
-    name = begun(store)
+    name = begun(store, SHORT)
     while look(store, name).rollout.state != "STEP_50":
         pass
     before = read_live(store)
@@ -155,10 +156,12 @@ def drive(
             if state in ENDS:
                 return
             late = state in STATES and bad_from in STATES[: STATES.index(state) + 1]
-            with dies(store, at, kept=kept, monkeypatch=monkeypatch):
-                with contextlib.suppress(DiedError):
-                    leases.take(store, "rollout", f"holder {round_} {at}", 20.0 * round_, 10.0)
-                    look(store, name, **(BAD if late else {}))
+            with (
+                contextlib.suppress(DiedError),
+                dies(store, at, kept=kept, monkeypatch=monkeypatch),
+            ):
+                leases.take(store, "rollout", f"holder {round_} {at}", 20.0 * round_, 10.0)
+                look(store, name, **(BAD if late else {}))
     raise AssertionError("it never ended")
 
 
@@ -166,8 +169,7 @@ def drive(
 def test_dying_at_every_write_neither_doubles_nor_loses_a_step(
     lite: Store, monkeypatch: pytest.MonkeyPatch, *, kept: bool
 ) -> None:
-    short = Policy(min_s=(60, 60, 60, 60))
-    name = begun(lite, short)
+    name = begun(lite, SHORT)
     drive(lite, name, monkeypatch, "none", kept=kept)
     assert told(lite) == ["rollout.start", *(f"rollout.{state}" for state in STATES)]
     live = read_live(lite)
@@ -181,7 +183,7 @@ def test_dying_at_every_write_neither_doubles_nor_loses_a_step(
 def test_dying_at_every_write_loses_no_rollback(
     lite: Store, monkeypatch: pytest.MonkeyPatch, state: str, *, kept: bool
 ) -> None:
-    name = begun(lite, Policy(min_s=(60, 60, 60, 60)))
+    name = begun(lite, SHORT)
     drive(lite, name, monkeypatch, state, kept=kept)
     assert told(lite)[-1] == "rollout.ROLLED_BACK"
     assert told(lite).count("rollout.ROLLED_BACK") == 1

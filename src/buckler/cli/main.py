@@ -12,6 +12,7 @@ from buckler.cli.key import key
 from buckler.cli.predict import predict
 from buckler.cli.redteam import redteam
 from buckler.cli.review import review
+from buckler.cli.rollout import rollout
 from buckler.cli.run import run
 from buckler.cli.serve import serve
 from buckler.cli.store import store
@@ -23,6 +24,7 @@ for verb in (init, run, assess, harden, build, certify, check, predict, serve, r
     app.command()(verb)
 app.add_typer(key, name="key")
 app.add_typer(review, name="review")
+app.add_typer(rollout, name="rollout")
 app.add_typer(store, name="store")
 
 
