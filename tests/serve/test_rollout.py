@@ -277,12 +277,12 @@ def test_over_http(tmp_path: Path) -> None:
         assert (found["paused"], found["weight"], found["completed"]) == (1.0, 10.0, 0.0)
         hook = {"name": "x", "namespace": "y", "phase": "Waiting", "metadata": {"digest": second}}
         hooks = "/v1/rollouts/hooks/"
-        assert client.post(f"{hooks}confirm-promotion", json=hook).status_code == 403
-        assert client.post(f"{hooks}rollback", json=hook).status_code == 403
+        assert client.post(f"{hooks}confirm-promotion", json=hook).status_code == 409
+        assert client.post(f"{hooks}rollback", json=hook).status_code == 409
         assert client.post("/v1/rollouts/current/rollback").json()["state"] == "ROLLED_BACK"
         assert client.post(f"{hooks}rollback", json=hook).status_code == 200
         other = {"metadata": {"digest": "0" * 64}}
-        assert client.post(f"{hooks}rollback", json=other).status_code == 403
+        assert client.post(f"{hooks}rollback", json=other).status_code == 409
         assert client.get("/v1/rollouts").json()["rollouts"][0]["id"] == name
         read = {"x-api-key": new_key(gateway.store, "review")}
         gateway.app.state.stored.keys.refresh()

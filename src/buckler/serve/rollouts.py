@@ -138,14 +138,14 @@ class _Api:
         """Flagger waits with the promotion until this says 200."""
         found = await self._asked(request)
         if found["state"] != "COMPLETED":
-            raise RefusedError(403, f"not yet: the rollout is {found['state']}")
+            raise _no(f"not yet: the rollout is {found['state']}")
         return reply(200, {"state": found["state"]})
 
     async def undone(self, request: Request) -> Response:
         """Flagger rolls back when this says 200."""
         found = await self._asked(request)
         if found["state"] != "ROLLED_BACK":
-            raise RefusedError(403, f"nothing to roll back: the rollout is {found['state']}")
+            raise _no(f"nothing to roll back: the rollout is {found['state']}")
         return reply(200, {"state": found["state"], "reason": found["reason"]})
 
     async def _asked(self, request: Request) -> dict[str, Any]:
@@ -156,7 +156,7 @@ class _Api:
             for each in rollouts.history(self.stored.store):
                 if digest in (None, each.candidate):
                     return each.to_dict()
-            raise RefusedError(403, "there is no rollout of this bundle")
+            raise _no("there is no rollout of this bundle")
 
         return await self._ask(look)
 
@@ -190,6 +190,10 @@ class _Api:
         except (StoreDownError, DataError) as error:
             sentence = "the store cannot be used now: try again"
             raise RefusedError(503, sentence, 1, reason="store") from error
+
+
+def _no(sentence: str) -> RefusedError:
+    return RefusedError(409, sentence, reason="conflict")
 
 
 def numbers(found: dict[str, Any]) -> dict[str, float]:

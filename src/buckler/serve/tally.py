@@ -63,10 +63,10 @@ class Tally:
 
     def shadowed(self, seconds: float, *, failed: bool = False) -> None:
         """The candidate was asked beside the stable bundle. Before it has clients of its own, that
-        is all there is to know of its errors and its speed."""
+        is all there is to know of its errors and its speed; a failure counts at any time."""
         slow = not failed and seconds > self._policy.slow_s
         with self._lock:
-            if not self._weight:
+            if failed or not self._weight:
                 self._counts.candidate += Arm(1, int(failed), int(slow))
 
     def has_room(self, client: str) -> bool:
