@@ -15,7 +15,8 @@ from buckler.serve.golden import read_golden
 from buckler.serve.rolling import Heartbeats, live_bundle
 from buckler.serve.rollouts import begin
 from buckler.store import rollouts
-from buckler.store.live import read_live
+from buckler.store.live import point, read_live
+from tests.store.rolled import seen
 
 from .rolled import NONE, SPEC, Rolled, bundle, rolled
 from .stored import new_key, url_in
@@ -239,10 +240,27 @@ def test_a_gateway_that_comes_late_serves_what_is_live(tmp_path: Path) -> None:
         assert late.ask()["bundle"] == second
 
 
+def test_a_gateway_that_cannot_load_what_is_live_is_not_ready(tmp_path: Path) -> None:
+    first = bundle(tmp_path / "a")
+    bundle(tmp_path / "b", name="next")
+    with rolled(tmp_path, tmp_path / "a", clients=12) as gateway:
+        begin(gateway.store, tmp_path / "b", time.time(), "ann", policy=QUICK)
+        with rolled(tmp_path, tmp_path / "a") as other:
+            until(gateway, "VALIDATING")
+            with gateway.store.write() as connection:
+                nobody = {"rollout_id": None, "candidate_digest": None, "candidate_path": None}
+                point(connection, 1.0, digest="c" * 64, path="/nowhere", **nobody)
+            other.look()
+            assert other.client.get("/v2/health/ready").status_code == 503
+            with gateway.store.write() as connection:
+                point(connection, 1.0, digest=first, path=str(tmp_path / "a"))
+            other.look()
+            assert other.client.get("/v2/health/ready").status_code == 200
+
+
 def test_heartbeats_tell_who_lives_by_ones_own_clock() -> None:
     now = [0.0]
     beats = Heartbeats(lambda: now[0])
-    from tests.store.rolled import seen
 
     def reported(beat: int, *, closed: bool = False) -> list[rollouts.Reported]:
         return [rollouts.Reported("g", beat, closed, seen(10))]

@@ -33,11 +33,10 @@ from buckler.serve.pages import add_pages
 from buckler.serve.quota import Quota
 from buckler.serve.refusal import NOT_READY, answer_errors, reply
 from buckler.serve.reviews import add_reviews
-from buckler.serve.rolling import Rolling
+from buckler.serve.rolling import follow
 from buckler.serve.rollouts import add_rollouts
 from buckler.serve.runner import Limits, Runner
 from buckler.serve.settings import HUNG_AFTER_S, Settings
-from buckler.serve.shadow import Shadow
 from buckler.serve.stored import Rings, Stored, open_stored
 from buckler.serve.v2 import V2, Answer, add_v2, paths
 from buckler.serve.watch import Watch, Watcher
@@ -86,8 +85,7 @@ def create_app(
         keys = stored.keys if keys is None else Rings((keys, stored.keys))
         registry.register(StoreCounts(stored.recorder, stored.duties))
     if stored is not None:
-        rolling = Rolling(stored.store, runner, bundle, make, settings, logger)
-        watchers, runner.rolling = (*watchers, Shadow(runner)), rolling
+        watchers = (*watchers, follow(stored.store, runner, bundle, make, settings, logger))
     quota, watch = Quota(1 / settings.workers), Watch(watchers, logger)
 
     def not_ready() -> str:

@@ -56,6 +56,8 @@ class Arms:
         self._looked = time.monotonic()
         self._draining = False
         self._started = False
+        self.behind = False
+        """Another bundle is live, and could not be loaded."""
         self.rolling: Follows | None = None
         """Who keeps it to the store's pointer, from its start to its stop."""
 
@@ -127,7 +129,7 @@ class Arms:
         mine = beside is not None and beside.served is served
         if self._started and not mine:
             served.runner.start()
-        self._pair = (served, None)
+        self._pair, self.behind = (served, None), False
         if beside is not None and not mine:
             beside.served.runner.stop()
         if stable is not served:
@@ -178,7 +180,9 @@ class Arms:
 
     @property
     def not_ready(self) -> str:
-        return "stopping" if self._draining else self.stable.runner.not_ready
+        if self._draining:
+            return "stopping"
+        return self.stable.runner.not_ready or ("behind" if self.behind else "")
 
     def _runners(self) -> list[Runner[Judged]]:
         stable, beside = self._pair

@@ -20,7 +20,7 @@ from buckler.serve.judged import Judged
 from buckler.serve.observe import Log
 from buckler.serve.runner import Runner
 from buckler.serve.settings import Settings
-from buckler.serve.shadow import Probes
+from buckler.serve.shadow import Probes, Shadow
 from buckler.serve.tally import Tally
 from buckler.store import leases, rollouts
 from buckler.store.engine import Store, open_store
@@ -92,6 +92,7 @@ class Rolling:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._stepped = float("-inf")
+        self._tried = -1
 
     def start(self) -> None:
         """Look once: the first request is answered by who should. Raises: StoreDownError."""
@@ -136,7 +137,9 @@ class Rolling:
     def _follow(self, live: Live) -> None:
         """Serve what the pointer says. What cannot be loaded is said in the next report."""
         if live.epoch and live.digest != self._arms.stable.digest:
-            self._replace(live)
+            self._catch_up(live)
+        else:
+            self._arms.behind = False
         if live.rollout_id is None or live.rollout_id != (self._kept and self._kept.id):
             self._forget()
             if live.rollout_id is not None:
@@ -145,6 +148,18 @@ class Rolling:
         if live.candidate_digest is not None and beside is None and not self._refused:
             self._load(live)
         self._arms.weigh(live.weight)
+
+    def _catch_up(self, live: Live) -> None:
+        """Another bundle is live. If it cannot be loaded, nobody should send requests here; it is
+        tried again when the pointer changes."""
+        if self._arms.behind and self._tried == live.epoch:
+            return
+        self._tried = live.epoch
+        try:
+            self._replace(live)
+        except Exception as error:
+            self._arms.behind = True
+            self._say({"event": "rollout", "not_loaded": live.digest, "exc_info": error})
 
     def _replace(self, live: Live) -> None:
         """Another bundle is the stable one now: the candidate, where it runs here already."""
@@ -212,6 +227,20 @@ class Rolling:
     def _say(self, event: dict[str, object]) -> None:
         if self._log is not None:
             self._log(event)
+
+
+def follow(
+    store: Store,
+    arms: Arms,
+    path: Path | None,
+    make: MakeRunner,
+    settings: Settings,
+    log: Log | None,
+) -> Shadow:
+    """Have these arms go by the store's pointer, from their start to their stop. Returns: who scores
+    pairs of what was answered."""
+    arms.rolling = Rolling(store, arms, path, make, settings, log)
+    return Shadow(arms)
 
 
 def live_bundle(path: Path, settings: Settings) -> Path:
