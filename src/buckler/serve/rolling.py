@@ -237,8 +237,10 @@ def follow(
     settings: Settings,
     log: Log | None,
 ) -> Shadow:
-    """Have these arms go by the store's pointer, from their start to their stop. Returns: who scores
-    pairs of what was answered."""
+    """Have these arms go by the store's pointer, from their start to their stop.
+
+    Returns: who scores pairs of what was answered.
+    """
     arms.rolling = Rolling(store, arms, path, make, settings, log)
     return Shadow(arms)
 
