@@ -1,17 +1,21 @@
 """stats: against published tables, scipy's own intervals, and simulation."""
 
 import re
+from math import exp
 
 import numpy as np
 import pytest
-from scipy.stats import beta, binom, binomtest
+from scipy.stats import beta, binom, binomtest, multinomial
 
 from buckler.stats import (
+    _BETS,
+    betting_e,
     clopper_pearson_lower,
     clopper_pearson_upper,
     conformal_p,
     conformal_p_ordered,
     conformal_threshold,
+    split_e,
     wilson,
 )
 
@@ -258,3 +262,50 @@ def test_the_promise_in_words_holds_on_fresh_data(n: int, target: float, grid: i
     assert kept / 400 >= 0.93
     if not grid:
         assert kept < 400, "a bound that is never passed promises too little"
+
+
+def test_betting_is_what_the_product_says() -> None:
+    differences, null = [1, 0, 0, -1, 1, 1, 0], 0.1
+    capital = np.ones_like(_BETS)
+    for d in differences:
+        capital *= 1 + _BETS / (1 + null) * (d - null)
+    assert betting_e(3, 1, 3, null) == pytest.approx(np.log(capital.mean()))
+
+
+def test_betting_wins_nothing_under_the_null_exactly() -> None:
+    """E over all sequences of n differences with mean = null is 1: a martingale, by enumeration."""
+    for plus, minus, null in ((0.2, 0.2, 0.0), (0.15, 0.05, 0.1), (0.01, 0.06, -0.05)):
+        n = 6
+        total = sum(
+            multinomial.pmf([a, b, n - a - b], n, [plus, minus, 1 - plus - minus])
+            * exp(betting_e(a, b, n - a - b, null))
+            for a in range(n + 1)
+            for b in range(n + 1 - a)
+        )
+        assert total == pytest.approx(1.0)
+
+
+def test_a_split_is_a_martingale_too() -> None:
+    total = sum(binom.pmf(k, 9, 0.1) * exp(split_e(k, 9, 0.1)) for k in range(10))
+    assert total == pytest.approx(1.0)
+    assert split_e(250, 1000, 0.1) > np.log(1000)
+    with pytest.raises(ValueError, match="a split needs"):
+        split_e(3, 2, 0.1)
+
+
+def test_betting_seldom_errs_however_often_one_looks() -> None:
+    """400 runs of a thousand fair pairs, looked at each time: at most alpha = 5 % may pass 1/alpha;
+    with 400 runs, 9 % has a chance under 0.1 %."""
+    draws = np.random.default_rng(0).choice([1, -1, 0], p=[0.05, 0.05, 0.9], size=(400, 1000))
+    wrong = 0
+    for row in draws:
+        plus, minus = np.cumsum(row == 1), np.cumsum(row == -1)
+        moves = np.flatnonzero(row)
+        found = max(
+            betting_e(int(plus[i]), int(minus[i]), int(i + 1 - plus[i] - minus[i]), 0.0)
+            for i in moves
+        )
+        wrong += found >= np.log(20)
+    assert wrong / 400 <= 0.09
+    with pytest.raises(ValueError, match="an e-process needs"):
+        betting_e(-1, 0, 0, 0.0)

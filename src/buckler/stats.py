@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import betaln
 from scipy.stats import beta, binom, norm
 
 
@@ -174,6 +175,53 @@ def sign_test(losses: int, wins: int) -> float:
     """
     n = losses + wins
     return 1.0 if n == 0 else float(binom.sf(wins - 1, n, 0.5))
+
+
+_BETS = np.geomspace(0.05, 0.95, 8)
+
+
+def betting_e(plus: int, minus: int, same: int, null: float) -> float:
+    """Log of an e-process against "the mean of paired differences in {−1, 0, 1} is at most null".
+
+    It is the capital, mean over fixed bets b, of a gambler who stakes b on each difference d:
+    Π (1 + b (d − null) / (1 + null)). Under the null it passes log(1/alpha) with probability at
+    most alpha, however often one looks (Ville 1939). Since the bets are fixed, three counts are all
+    there is to know: order does not matter, and the counts of several observers add up.
+
+    Args:
+        plus, minus, same: how many differences were 1, −1 and 0.
+        null: in (−1, 1); a mean at most so high is not to be told from the null.
+
+    Source: betting on bounded means, Waudby-Smith and Ramdas 2023 (arXiv:2010.09686), there with
+    bets that learn from the past; a mixture of fixed ones as in Howard et al. 2021
+    (arXiv:1810.08240).
+
+    >>> betting_e(0, 0, 0, 0.0)
+    0.0
+    """
+    if min(plus, minus, same) < 0 or not -1 < null < 1:
+        raise ValueError(
+            "an e-process needs counts >= 0 and a null in (-1, 1). "
+            f"Got {plus}, {minus}, {same} and {null:g}"
+        )
+    bets = _BETS / (1 + null)
+    logs = plus * np.log1p(bets * (1 - null)) + minus * np.log1p(-bets * (1 + null))
+    return _log_mean_exp(logs + same * np.log1p(-bets * null))
+
+
+def split_e(k: int, n: int, share: float) -> float:
+    """Log of an e-process against "each of n falls on this side with probability `share`", both
+    directions; k of n did. Beta(1, 1) over the alternatives (Lindon and Malek 2022,
+    arXiv:2011.03567)."""
+    if not (0 <= k <= n and 0 < share < 1):
+        raise ValueError(f"a split needs 0 <= k <= n and a share in (0, 1). Got {k}, {n}, {share}")
+    log_beta = float(betaln(k + 1, n - k + 1))
+    return log_beta - k * math.log(share) - (n - k) * math.log1p(-share)
+
+
+def _log_mean_exp(logs: NDArray[np.floating]) -> float:
+    top = float(logs.max())
+    return top + math.log(float(np.exp(logs - top).mean()))
 
 
 def _check_counts(k: int, n: int) -> None:

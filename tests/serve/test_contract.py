@@ -90,6 +90,13 @@ def test_no_answer_of_the_review_queue_that_was_not_promised(tmp_path: Path) -> 
     assert reviewed(tmp_path, 8, seed=0) > 100
 
 
+@pytest.mark.slow
+def test_no_answer_of_rollouts_that_was_not_promised(tmp_path: Path) -> None:
+    with opened(tmp_path) as found:
+        key = found.client.headers["x-api-key"]
+        assert probe(found.app, 10, 0, key, "/v1/rollouts", found.client) > 15
+
+
 def test_the_examples_are_answered() -> None:
     app = fresh()
     contract: dict[str, Any] = app.openapi()

@@ -305,7 +305,7 @@ def test_the_quota_of_what_was_refused_is_given_back(
 
 def test_image_files_that_wait_are_bounded(tmp_path: Path) -> None:
     class Waits:
-        async def answer(self, x: object, until: float) -> None:
+        async def answer(self, client: str, x: object, until: float) -> None:
             await go.wait()
 
     async def run() -> None:

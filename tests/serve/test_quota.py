@@ -114,8 +114,8 @@ def test_over_http(guard: Guard) -> None:
 def test_what_the_queue_refuses_is_not_paid_for(guard: Guard) -> None:
     app = create_app(guard, settings(max_rows=3, queue_rows=3), log=False, keys=Keys([KEY]))
     with TestClient(app, headers={"x-api-key": SECRET}) as client:
-        app.state.runner._queue.rows = 1  # as if one waited
+        app.state.runner.stable.runner._queue.rows = 1  # as if one waited
         for _ in range(30):
             assert client.post(CLASSIFY, json=body(LEFT, LEFT, LEFT)).status_code == 429
-        app.state.runner._queue.rows = 0
+        app.state.runner.stable.runner._queue.rows = 0
         assert client.post(CLASSIFY, json=body(LEFT, LEFT, LEFT)).status_code == 200

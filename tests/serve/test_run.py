@@ -93,12 +93,12 @@ def test_stopping_answers_who_was_there_first(
     with ThreadPoolExecutor(2) as callers:
         with gateway as url:
             runner = gateway.app.state.runner
-            monkeypatch.setattr(runner, "_judge", held)
+            monkeypatch.setattr(runner.stable.runner, "_judge", held)
             answer = callers.submit(httpx.post, url + CLASSIFY, json=body(LEFT), timeout=30)
             assert held.entered.wait(30)
 
             def let_go_once_not_ready() -> None:
-                wait_for(lambda: not runner.ready)
+                wait_for(lambda: bool(runner.not_ready))
                 held.go.set()
 
             callers.submit(let_go_once_not_ready)

@@ -166,8 +166,8 @@ def test_every_kind_of_number(client: TestClient) -> None:
     as_file = SPEC.decode(SPEC.encode(grey[0] / 255)).numpy()
     app: Any = client.app
     seen: list[torch.Tensor] = []
-    judge = app.state.runner._judge
-    app.state.runner._judge = lambda x: (seen.append(x), judge(x))[1]
+    judge = app.state.runner.stable.runner._judge
+    app.state.runner.stable.runner._judge = lambda x: (seen.append(x), judge(x))[1]
     ask(client, grey.numpy(), binary=True)
     assert torch.equal(seen[0], torch.from_numpy(as_file)), "bit for bit what a file would be"
 

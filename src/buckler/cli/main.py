@@ -13,6 +13,7 @@ from buckler.cli.predict import predict
 from buckler.cli.redteam import redteam
 from buckler.cli.retrain import retrain
 from buckler.cli.review import review
+from buckler.cli.rollout import rollout
 from buckler.cli.run import run
 from buckler.cli.serve import serve
 from buckler.cli.store import store
@@ -37,6 +38,7 @@ for verb in (
     app.command()(verb)
 app.add_typer(key, name="key")
 app.add_typer(review, name="review")
+app.add_typer(rollout, name="rollout")
 app.add_typer(store, name="store")
 
 

@@ -3,6 +3,7 @@
 from buckler.cli.entry import command, enter
 from buckler.cli.key import key
 from buckler.cli.review import review
+from buckler.cli.rollout import rollout
 from buckler.cli.serve import serve
 from buckler.cli.store import store
 
@@ -10,6 +11,7 @@ app = command("buckler-gateway", "Serve a bundle, and look after its keys, store
 app.command()(serve)
 app.add_typer(key, name="key")
 app.add_typer(review, name="review")
+app.add_typer(rollout, name="rollout")
 app.add_typer(store, name="store")
 
 

@@ -1,5 +1,6 @@
 """The steps around a bundle: build it, certify it, rule on it."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -211,7 +212,7 @@ def check_bundle(project: Project, bundle: Path) -> Ruling:
         files.read_json(evidence / "latency.json"),
         struck=(*ours["struck"], *([] if signs["believable"] else [signs["sentence"]])),
     )
-    files.write_json(evidence / "ruling.json", ruling.to_dict())
+    files.write_json(evidence / "ruling.json", {**ruling.to_dict(), "at": time.time()})
     files.write_text(evidence / "ruling.junit.xml", junit(ruling))
     manifest = bundle / "bundle.toml"
     place = manifest.as_uri() if manifest.is_absolute() else manifest.as_posix()

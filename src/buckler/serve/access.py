@@ -18,6 +18,7 @@ from buckler.serve.refusal import RefusedError
 
 OPEN = "open"
 PAGE = "page"
+READ = "review or operate"
 
 PAGES: Mapping[str, str] = {
     "GET /login": OPEN,
@@ -68,10 +69,17 @@ ROUTES: Mapping[str, Role | str] = {
     "POST /v1/reviews/{review_id}/release": "review",
     "POST /v1/reviews/{review_id}/decision": "review",
     "POST /v1/reviews/{review_id}/undo": "review",
+    "GET /v1/rollouts": READ,
+    "POST /v1/rollouts": "operate",
+    "GET /v1/rollouts/{rollout_id}": READ,
+    "GET /v1/rollouts/{rollout_id}/metrics": READ,
+    "POST /v1/rollouts/{rollout_id}/{verb}": "operate",
+    "POST /v1/rollouts/hooks/confirm-promotion": READ,
+    "POST /v1/rollouts/hooks/rollback": READ,
     **PAGES,
 }
-"""Method and path → the one role that may call it, OPEN for anyone, or PAGE. Every route stands
-here."""
+"""Method and path → the one role that may call it (READ: one of two), OPEN for anyone, or PAGE.
+Every route stands here."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +143,7 @@ class Gate:
             state["caller"] = caller
             state["trace"].key_id = caller.id
             state["trace"].roles = caller.roles
-            if role not in caller.roles:
+            if caller.roles.isdisjoint(role.split(" or ")):
                 raise RefusedError(403, f"this needs the role {role}, which this caller has not")
             if role == "infer" and scope["method"] == "POST":
                 self.access.admit(caller)

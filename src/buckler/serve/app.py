@@ -4,7 +4,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
@@ -16,6 +18,7 @@ from buckler.guard import Guard
 from buckler.ops.access import KeyRing
 from buckler.serve import contract, v2_contract
 from buckler.serve.access import Access, check_gates, gate
+from buckler.serve.arms import Arms, Served
 from buckler.serve.body import Intake
 from buckler.serve.desk import Desk
 from buckler.serve.direct import Direct
@@ -30,6 +33,8 @@ from buckler.serve.pages import add_pages
 from buckler.serve.quota import Quota
 from buckler.serve.refusal import NOT_READY, answer_errors, reply
 from buckler.serve.reviews import add_reviews
+from buckler.serve.rolling import follow
+from buckler.serve.rollouts import add_rollouts
 from buckler.serve.runner import Limits, Runner
 from buckler.serve.settings import HUNG_AFTER_S, Settings
 from buckler.serve.stored import Rings, Stored, open_stored
@@ -51,6 +56,7 @@ def create_app(
     keys: KeyRing | None = None,
     store: Store | None = None,
     watchers: Sequence[Watcher] = (),
+    bundle: Path | None = None,
 ) -> FastAPI:
     """The gateway before `guard`. The thread that judges lives as long as the app's lifespan, and
     so does what runs on the store.
@@ -61,6 +67,7 @@ def create_app(
             at all: this machine.
         store: one that is open already; that of settings.store if not given. The app closes it.
         watchers: are shown what was answered, off the path.
+        bundle: the folder that the guard came from.
 
     Raises: UsageError for a file of keys or a store that cannot be used, or inputs too large for
         the queue; StoreDownError; PolicyError if the settings ask for another bundle than the
@@ -71,11 +78,14 @@ def create_app(
     if keys is None and settings.keys_file is not None:
         keys = read_keys(settings.keys_file)
     registry = CollectorRegistry()
-    runner = _runner(guard, settings, batch_sizes(registry))
+    make = partial(_runner, settings=settings, on_batch=batch_sizes(registry))
+    runner = Arms(Served(guard, make(guard)))
     stored = open_stored(settings, logger, store)
     if stored is not None:
         keys = stored.keys if keys is None else Rings((keys, stored.keys))
         registry.register(StoreCounts(stored.recorder, stored.duties))
+    if stored is not None:
+        watchers = (*watchers, follow(stored.store, runner, bundle, make, settings, logger))
     quota, watch = Quota(1 / settings.workers), Watch(watchers, logger)
 
     def not_ready() -> str:
@@ -107,11 +117,12 @@ def create_app(
     desk = Desk(runner, quota, settings.deadline_s, settings.queue_bytes, keeper, watch)
     intake, answer = Intake(guard.spec, settings), _answer(desk)
     _add_classify(app, guard, intake, settings, answer)
-    add_v2(app, V2(guard, intake, settings, answer, lambda: not not_ready()))
+    add_v2(app, V2(guard, intake, settings, answer, lambda: not not_ready(), runner.of))
     _add_health(app, not_ready)
     _add_metrics(app, metrics)
     if stored is not None:
         add_reviews(app, stored, intake)
+        add_rollouts(app, stored, intake, registry)
         signing = settings.signing or (session_secret(stored.store, time.time()),)
         add_pages(
             app, guard, stored.store, signing=signing, https=settings.https, known=stored.secret
@@ -177,7 +188,7 @@ def _add_classify(
         trace = request.state.trace
         found = {
             "verdicts": verdicts(judged, shown(settings.expose, trace.roles)),
-            "bundle": guard.digest,
+            "bundle": judged.verdicts[0].bundle,
             "request_id": trace.request_id,
         }
         return reply(200, found)
@@ -221,7 +232,7 @@ def _add_metrics(app: FastAPI, metrics: Metrics) -> None:
 
 
 def _lifespan(
-    runner: Runner[Judged], stored: Stored | None, watch: Watch
+    runner: Arms, stored: Stored | None, watch: Watch
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -229,7 +240,7 @@ def _lifespan(
         if stored is not None:
             stored.start()
         watch.start()
-        runner.start()
+        await asyncio.to_thread(runner.start)
         yield
         await asyncio.to_thread(runner.stop)
         await asyncio.to_thread(watch.stop)

@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from buckler.serve.access import Caller
+from buckler.serve.arms import Arms
 from buckler.serve.inputs import Inputs
 from buckler.serve.judged import Judged
 from buckler.serve.keep import Keeper
 from buckler.serve.quota import Quota
 from buckler.serve.refusal import RefusedError, busy
-from buckler.serve.runner import Runner
 from buckler.serve.watch import Watch
 
 
 class Desk:
-    """The runner, who may ask it how much, and who keeps what it found.
+    """The runners, who may ask them how much, and who keeps what it found.
 
     Args:
         deadline_s: seconds a request may take.
@@ -27,14 +27,14 @@ class Desk:
 
     def __init__(
         self,
-        runner: Runner[Judged],
+        arms: Arms,
         quota: Quota,
         deadline_s: float,
         max_bytes: int,
         keeper: Keeper | None = None,
         watch: Watch | None = None,
     ) -> None:
-        self._runner = runner
+        self._arms = arms
         self._quota = quota
         self._deadline_s = deadline_s
         self._max_bytes = max_bytes
@@ -47,7 +47,7 @@ class Desk:
 
         Raises: RefusedError 429 or 503.
         """
-        self._runner.check(1, 0, time.monotonic() + self._deadline_s)
+        self._arms.check(caller.id, 1, 0, time.monotonic() + self._deadline_s)
         self._quota.check(caller.key)
 
     async def answer(self, caller: Caller, request_id: str, inputs: Inputs, until: float) -> Judged:
@@ -55,7 +55,7 @@ class Desk:
         with self._holding(inputs.file_bytes):
             self._quota.take(caller.key, len(inputs))
             try:
-                judged = await self._runner.answer(inputs.x, until)
+                judged = await self._arms.answer(caller.id, inputs.x, until)
                 if self._keeper is not None:
                     judged = await self._keeper.keep(request_id, caller.id, inputs, judged, until)
             except RefusedError as error:

@@ -36,6 +36,7 @@ NOT_READY = {
     "restarting": "the guard hung or died and is being restarted",
     "broken": "the guard fails on a blank input",
     "store": "its store cannot be used",
+    "behind": "it cannot load the bundle that is live",
 }
 """What a gateway that is not ready says of itself."""
 

@@ -13,13 +13,15 @@ from types import TracebackType
 import uvicorn
 from fastapi import FastAPI
 
-from buckler.errors import BucklerError, BundleError
+from buckler.errors import BucklerError
 from buckler.guard import Guard, load_bundle
 from buckler.guard.bundle import OWN_FACTORIES
 from buckler.ops.access import KeyRing
 from buckler.serve.app import create_app
+from buckler.serve.candidate import warm_up
 from buckler.serve.connection import connection
 from buckler.serve.listen import listen, refuse_new, url_of
+from buckler.serve.rolling import live_bundle
 from buckler.serve.settings import HUNG_AFTER_S, Settings
 from buckler.serve.workers import supervise
 
@@ -116,9 +118,9 @@ class Background:
         keys = self._keys is not None or self._settings.keyed
         self._listener = self._shared or listen(self._settings, keys=keys)
         try:
-            guard = self._load()
-            settings = _timed(self._settings, _warm_up(guard, self._settings.batch_rows))
-            self.app = create_app(guard, settings, log=self._log, keys=self._keys)
+            guard, place = self._load()
+            settings = _timed(self._settings, warm_up(guard, self._settings.batch_rows))
+            self.app = create_app(guard, settings, log=self._log, keys=self._keys, bundle=place)
             self._server = uvicorn.Server(_config(self.app, settings, self._log))
             self._thread = threading.Thread(
                 target=self._server.run,
@@ -155,15 +157,18 @@ class Background:
         self._server.should_exit = True
         self._thread.join(2 * _finish_s(self._settings))
 
-    def _load(self) -> Guard:
+    def _load(self) -> tuple[Guard, Path | None]:
+        """The guard, and the folder it came from."""
         if not isinstance(self._source, Path):
-            return self._source
-        return load_bundle(
-            self._source,
+            return self._source, None
+        place = live_bundle(self._source.resolve(), self._settings)
+        guard = load_bundle(
+            place,
             factories=(*OWN_FACTORIES, *self._settings.factories),
             digest=self._settings.digest,
             secret=self._settings.secret.get_secret_value().encode(),
         )
+        return guard, place
 
 
 @contextmanager
@@ -182,24 +187,6 @@ def signals(*numbers: signal.Signals) -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _warm_up(guard: Guard, rows: int) -> float:
-    """The first answers are slow: give them to nobody.
-
-    Returns: the seconds of a full batch.
-
-    Raises: BundleError if there is no answer.
-    """
-    try:
-        guard.judge(guard.spec.blank())
-        start = time.perf_counter()
-        guard.judge(guard.spec.blank(rows))
-    except Exception as error:
-        raise BundleError(
-            f"the guard cannot judge a blank input ({type(error).__name__}: {error}): build it anew"
-        ) from error
-    return time.perf_counter() - start
 
 
 def _timed(settings: Settings, full_batch_s: float) -> Settings:

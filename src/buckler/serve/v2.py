@@ -13,6 +13,7 @@ from buckler import wire
 from buckler.errors import DataError
 from buckler.guard import Guard
 from buckler.serve import v2_contract
+from buckler.serve.arms import Served
 from buckler.serve.body import QUICK, QUICK_BINARY, Intake
 from buckler.serve.direct import Direct
 from buckler.serve.inputs import Inputs
@@ -35,6 +36,7 @@ class V2:
 
     answer: judges rows for a request until a time of the loop.
     ready: whether the model judges.
+    of: the bundle that answers a client.
     """
 
     guard: Guard
@@ -42,24 +44,27 @@ class V2:
     settings: Settings
     answer: Answer
     ready: Callable[[], bool]
+    of: Callable[[str], tuple[Served, str]]
 
-    @property
-    def version(self) -> str:
-        return self.guard.digest[:12]
+    def digest(self, request: Request) -> str:
+        """Of the bundle that answers this caller; of one without a name, as all others."""
+        caller = getattr(request.state, "caller", None)
+        return self.of("" if caller is None else caller.id)[0].digest
 
     def find(self, request: Request) -> None:
         """Raises: RefusedError 404 if the path names another model or version."""
-        model, given = self.settings.model, request.path_params.get("version", self.version)
+        model, digest = self.settings.model, self.digest(request)
+        given = request.path_params.get("version", digest)
         if request.path_params["model"] != model:
             raise RefusedError(404, f"there is no such model: the model here is {model!r}")
-        if given not in (self.version, self.guard.digest):
-            raise RefusedError(404, f"there is no such version: the version is {self.version!r}")
+        if given not in (digest[:12], digest):
+            raise RefusedError(404, f"there is no such version: the version is {digest[:12]!r}")
 
-    def metadata(self, names: tuple[str, ...]) -> dict[str, object]:
+    def metadata(self, names: tuple[str, ...], digest: str) -> dict[str, object]:
         columns = {"probabilities": [-1, self.guard.spec.classes]}
         return {
             "name": self.settings.model,
-            "versions": [self.version],
+            "versions": [digest[:12]],
             "platform": "buckler",
             "inputs": [{"name": INPUT, "datatype": "FP32", "shape": [-1, *self.guard.spec.shape]}],
             "outputs": [
@@ -70,7 +75,7 @@ class V2:
                 }
                 for name in names
             ],
-            "properties": {"bundle": self.guard.digest},
+            "properties": {"bundle": digest},
         }
 
     async def infer(self, request: Request) -> Response:
@@ -113,13 +118,14 @@ class V2:
     def _answered(
         self, asked: wire.InferRequest, judged: Judged, names: tuple[str, ...], request_id: str
     ) -> Response:
+        digest = judged.verdicts[0].bundle
         message = wire.infer_response(
             self.settings.model,
             arrays(judged, self.guard.spec, names),
-            self.version,
+            digest[:12],
             asked.id,
             parameters={
-                "bundle": self.guard.digest,
+                "bundle": digest,
                 "suspicious_count": sum(v.status == "SUSPICIOUS" for v in judged.verdicts),
                 "request_id": request_id,
             },
@@ -131,7 +137,8 @@ class V2:
 
 def add_v2(app: FastAPI, v2: V2) -> None:
     """The routes, but those of the server's own health."""
-    names = {"model": [v2.settings.model], "version": [v2.version, v2.guard.digest]}
+    digest = v2.guard.digest
+    names = {"model": [v2.settings.model], "version": [digest[:12], digest]}
     contract = v2_contract.Contract(v2.guard.spec, v2.settings.max_rows, names)
 
     @app.get(SERVER, summary="What this server is", responses=contract.server())
@@ -147,7 +154,7 @@ def add_v2(app: FastAPI, v2: V2) -> None:
     async def metadata(request: Request) -> Response:
         v2.find(request)
         names = shown(v2.settings.expose, request.state.trace.roles)
-        return reply(200, v2.metadata(names))
+        return reply(200, v2.metadata(names, v2.digest(request)))
 
     async def ready(request: Request) -> Response:
         v2.find(request)

@@ -224,3 +224,46 @@ leases = sa.Table(
     _time("until"),
     _count("epoch", 1),
 )
+
+# The bundle that answers now, and the one beside it; a single row. epoch grows with every change.
+live = sa.Table(
+    "live",
+    metadata,
+    _id("name"),
+    _count("epoch", 0),
+    _text("digest"),
+    _text("path"),
+    _text("rollout_id", null=True),
+    _text("candidate_digest", null=True),
+    _text("candidate_path", null=True),
+    _count("weight", 0),
+    _time("at"),
+)
+
+# running: 1 while it runs, then null: at most one runs.
+rollouts = sa.Table(
+    "rollouts",
+    metadata,
+    _id(),
+    _time("created"),
+    _text("actor"),
+    _text("stable"),
+    _text("candidate"),
+    _text("path"),
+    _text("state"),
+    _json("value"),
+    _json("policy"),
+    _count("version", 1),
+    sa.Column("running", sa.Integer, nullable=True, unique=True),
+)
+
+# What each gateway saw of a rollout, by its own count; beat tells whether it still lives.
+rollout_reports = sa.Table(
+    "rollout_reports",
+    metadata,
+    sa.Column("rollout_id", sa.ForeignKey("rollouts.id", ondelete="CASCADE"), primary_key=True),
+    _id("gateway"),
+    _count("beat", 0),
+    _flag("closed"),
+    _json("value"),
+)
