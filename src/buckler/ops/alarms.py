@@ -10,33 +10,21 @@ made for the worst that 95 % of such calibrations allow, so that the promise hol
 too, at the price of a later alarm.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from itertools import pairwise
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
-from buckler.errors import DataError, UsageError
-from buckler.ops.cusum import Chart, Run, chart, run
-from buckler.ops.rows import CONFIDENCE, Reference, columns, worst
+from buckler.errors import DataError
+from buckler.ops.charts import LEAST, Learnt, Tier, low_rate, watched
+from buckler.ops.cusum import Run, run
+from buckler.ops.rows import Reference, columns
 from buckler.ops.season import NO_SEASON, Season, add, factors
 
-Tier = Literal["page", "ticket"]
 LEARNT_ROWS: Final = 20_000
 """Rows from which a bundle's own traffic is the reference of what its calibration does not tell."""
-CONTAMINATION: Final = 0.02
-"""The share of adversarial rows that the charts are made to find."""
-_HIT: Final = 0.85  # of adversarial rows, how many lie in the tail
-_FALL: Final = 0.15  # how slowly that falls with depth: half of them are 100 times as deep
-_FEWER: Final = 0.5  # the fall of the SUSPICIOUS rate that is sought
-_LEAST: Final = 0.005  # a rarer event's absence shows only after tens of thousands of rows
-_SURER: Final = 0.25  # the shift of confidence's ranks, in standard deviations
-_ODDS: Final = 1.5  # the rise of a class
-# Of the false alarms: a chart each for tail, depth, suspicious up and down, and one a class.
-_SHARES: Final = {"tail": 1 / 3, "suspicious": 1 / 9, "class": 1 / 9}
 
 
 @dataclass(frozen=True)
@@ -82,6 +70,11 @@ class State:
     def learnt(self) -> bool:
         return self.seen >= LEARNT_ROWS
 
+    @property
+    def reference(self) -> Learnt | None:
+        """None while it learns."""
+        return Learnt(self.classes, self.suspicious) if self.learnt else None
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -101,27 +94,6 @@ class State:
             raise DataError(f"the state of the alarms cannot be read: {error}") from None
 
 
-@dataclass(frozen=True)
-class Watched:
-    """A chart, and the column of `rows.columns` that it looks at.
-
-    part: which class; of the tail, how many levels.
-    """
-
-    statistic: str
-    tier: Tier
-    column: str
-    part: int
-    chart: Chart
-    expected: float
-
-    def categories(self, seen: Mapping[str, NDArray[np.int64]]) -> NDArray[np.int64]:
-        column = seen[self.column]
-        if self.column == "class":
-            return (column == self.part).astype(np.int64)
-        return column.clip(max=self.part) if self.column == "tail" else column
-
-
 def step(
     reference: Reference, arl: float, state: State, codes: NDArray[np.uint16], at: float
 ) -> tuple[State, tuple[Alarm, ...]]:
@@ -139,7 +111,8 @@ def step(
         return state, ()
     seen = columns(reference, codes)
     charts, alarms = dict(state.charts), []
-    for each in watched(reference, arl, state, at):
+    factor = factors(state.season, at, reference.groups)
+    for each in watched(reference, arl, state.reference, factor):
         fraction, rows, hits = charts.get(each.statistic, (0.0, 0, 0))
         before = Run(round(fraction * each.chart.limit), rows, hits)
         after = run(each.chart, before, each.categories(seen))
@@ -164,29 +137,6 @@ def step(
     return replace(new, charts=charts), tuple(sorted(alarms, key=lambda alarm: alarm.row))
 
 
-def watched(reference: Reference, arl: float, state: State, at: float) -> list[Watched]:
-    """The charts of this hour of the week, as far as their references are known."""
-    if not arl > 1:
-        raise UsageError(f"rows between two false alarms must be more than 1. Got {arl:g}")
-    tail, suspicious, classes = factors(state.season, at, reference.groups)
-    found = [
-        *_tail(reference, arl / _SHARES["tail"], tail),
-        *_suspicious(reference, state, arl / _SHARES["suspicious"], suspicious),
-        *_confidence(reference, arl),
-    ]
-    if state.learnt and reference.groups > 1:
-        each = arl * reference.groups / _SHARES["class"]
-        total = sum(state.classes)
-        for group, (count, factor) in enumerate(zip(state.classes, classes, strict=True)):
-            p = min(0.95, worst(count, total) * factor)
-            odds = _ODDS * p / (1 - p)
-            shifted = max(odds / (1 + odds), _more(p, CONTAMINATION))
-            made = chart((1 - p, p), (1 - shifted, shifted), each)
-            name = f"class {reference.name(group)}"
-            found.append(Watched(name, "page", "class", group, made, count / total))
-    return found
-
-
 def not_watched(reference: Reference, state: State) -> list[str]:
     """What no chart looks at now, and why: a sentence each."""
     said = []
@@ -199,83 +149,9 @@ def not_watched(reference: Reference, state: State) -> list[str]:
         said.append(f"classes: {left}")
         if reference.review is None:
             said.append(f"SUSPICIOUS rows: {left}")
-    low = _low(reference, state)
-    if low is not None and low < _LEAST:
-        said.append(f"fewer SUSPICIOUS rows: their rate of {low:.2g} is under {_LEAST:g}")
+    low = low_rate(reference, state.reference)
+    if low is not None and low < LEAST:
+        said.append(f"fewer SUSPICIOUS rows: their rate of {low:.2g} is under {LEAST:g}")
     if not state.season.is_long:
         said.append("hours of the week: fewer than four weeks were seen, all count alike")
     return said
-
-
-def _tail(reference: Reference, arl: float, factor: float) -> list[Watched]:
-    """A Bernoulli CUSUM on the tail, and one in which deeper rows weigh more.
-
-    The second's alternative puts (rank / first)^_FALL of the adversarial rows in the tail below a
-    level, the power calibrator of p-values (Vovk and Wang 2021): several times as quick on rows
-    that lie deep, and blind to an attack that stays just within the tail, which the first one sees.
-    """
-    n, expected = reference.n, [rank / (reference.n + 1) for rank in reference.ranks]
-    null = [min(0.5, worst(rank - 1, n) * factor) for rank in reference.ranks]
-    hit = [_HIT * (p / expected[0]) ** _FALL for p in expected]
-    shifted = [p + CONTAMINATION * (h - p) for p, h in zip(null, hit, strict=True)]
-    found = []
-    for name, levels in (("tail", min(1, len(null))), ("depth", len(null))):
-        if levels and (name == "tail" or levels > 1):
-            made = chart(_apart(null[:levels]), _apart(shifted[:levels]), arl)
-            found.append(Watched(name, "page", "tail", levels, made, expected[0]))
-    return found
-
-
-def _suspicious(reference: Reference, state: State, arl: float, factor: float) -> list[Watched]:
-    found, low = [], _low(reference, state)
-    if low is None:
-        return []
-    if reference.review is not None:
-        high, expected = reference.review[2], reference.review[1]
-    else:
-        total = sum(state.classes)
-        high, expected = worst(state.suspicious, total), state.suspicious / total
-    p = min(0.95, high * factor)
-    more = _more(p, CONTAMINATION * _HIT)
-    made = chart((1 - p, p), (1 - more, more), arl)
-    found.append(Watched("suspicious up", "page", "suspicious", 0, made, expected))
-    if low * factor >= _LEAST:
-        p = min(0.95, low * factor)
-        made = chart((1 - p, p), (1 - _FEWER * p, _FEWER * p), arl)
-        found.append(Watched("suspicious down", "page", "suspicious", 0, made, 1 - expected))
-    return found
-
-
-def _low(reference: Reference, state: State) -> float | None:
-    """The lowest rate of SUSPICIOUS rows that the reference allows; None while it is unknown."""
-    if reference.review is not None:
-        return reference.review[0]
-    if not state.learnt:
-        return None
-    total = sum(state.classes)
-    return 1 - worst(total - state.suspicious, total)
-
-
-def _confidence(reference: Reference, arl: float) -> list[Watched]:
-    """CUSUM of normal scores: the ranks' tenths, tilted by `_SURER` standard deviations."""
-    if not reference.confident:
-        return []
-    null = (1 / CONFIDENCE,) * CONFIDENCE
-    scores = norm.ppf((np.arange(CONFIDENCE) + 0.5) / CONFIDENCE)
-    found = []
-    for name, sign in (("confidence up", 1), ("confidence down", -1)):
-        tilted = np.exp(sign * _SURER * scores)
-        made = chart(null, tuple((tilted / tilted.sum()).tolist()), arl)
-        found.append(Watched(name, "ticket", "confidence", 0, made, 0.5))
-    return found
-
-
-def _more(p: float, share: float) -> float:
-    """The rate when `share` of the rows are of the kind for sure."""
-    return p + share * (1 - p)
-
-
-def _apart(cumulative: Sequence[float]) -> tuple[float, ...]:
-    """The probabilities of the bins, from those of reaching each level: nothing first."""
-    edges = [1.0, *cumulative, 0.0]
-    return tuple(a - b for a, b in pairwise(edges))

@@ -5,7 +5,7 @@ all hours, at most a doubling or a halving, and 1 until the hour came in four di
 attacker who comes at the same hour for weeks gains a doubled reference there, no more.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -40,6 +40,15 @@ class Season:
 NO_SEASON: Final = Season({})
 
 
+@dataclass(frozen=True)
+class Factors:
+    """The rates of an hour over those of all hours: tail, SUSPICIOUS, and a class group each."""
+
+    tail: float
+    suspicious: float
+    classes: tuple[float, ...]
+
+
 def hour_of(at: float) -> int:
     """0 … 167, from Monday's first hour in UTC.
 
@@ -60,15 +69,15 @@ def add(
     return replace(season, hours={**season.hours, hour: tuple(total.tolist())}, now=hour)
 
 
-def factors(season: Season, at: float, groups: int) -> tuple[float, float, Sequence[float]]:
-    """(tail, SUSPICIOUS, a class group each): the rate of this hour over that of all hours."""
+def factors(season: Season, at: float, groups: int) -> Factors:
+    """Those of the hour of `at`."""
     here = season.hours.get(hour_of(at))
     if here is None or here[0] < _VISITS:
-        return 1.0, 1.0, (1.0,) * groups
+        return Factors(1.0, 1.0, (1.0,) * groups)
     total = np.sum(list(season.hours.values()), axis=0)[1:].astype(float)
     rows, kinds = here[1], np.asarray(here[2:], float)
     expected = rows * total[1:] / total[0]
     ratio = (kinds + _PRIOR) / (expected + _PRIOR)
     steps = np.clip(np.round(_STEPS * np.log2(ratio)), -_STEPS, _STEPS)
     found = np.exp2(steps / _STEPS).tolist()
-    return found[0], found[1], found[2:]
+    return Factors(found[0], found[1], tuple(found[2:]))
