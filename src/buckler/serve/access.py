@@ -68,6 +68,9 @@ ROUTES: Mapping[str, Role | str] = {
     "POST /v1/reviews/{review_id}/release": "review",
     "POST /v1/reviews/{review_id}/decision": "review",
     "POST /v1/reviews/{review_id}/undo": "review",
+    "GET /v1/alerts": "operate",
+    "POST /v1/alerts": "operate",
+    "POST /v1/alerts/{alert_id}/acknowledge": "operate",
     **PAGES,
 }
 """Method and path → the one role that may call it, OPEN for anyone, or PAGE. Every route stands

@@ -16,6 +16,7 @@ from buckler.guard import Guard
 from buckler.ops.access import KeyRing
 from buckler.serve import contract, v2_contract
 from buckler.serve.access import Access, check_gates, gate
+from buckler.serve.alerts import add_alerts
 from buckler.serve.body import Intake
 from buckler.serve.desk import Desk
 from buckler.serve.direct import Direct
@@ -24,6 +25,7 @@ from buckler.serve.frame import Frame
 from buckler.serve.inputs import Inputs
 from buckler.serve.judged import Judged, checked, join, judging
 from buckler.serve.keys import read_keys
+from buckler.serve.monitor import MonitorCounts
 from buckler.serve.observe import Metrics, StoreCounts, batch_sizes, stderr_log
 from buckler.serve.outputs import shown, verdicts
 from buckler.serve.pages import add_pages
@@ -72,10 +74,12 @@ def create_app(
         keys = read_keys(settings.keys_file)
     registry = CollectorRegistry()
     runner = _runner(guard, settings, batch_sizes(registry))
-    stored = open_stored(settings, logger, store)
+    stored = open_stored(settings, logger, guard, store)
     if stored is not None:
         keys = stored.keys if keys is None else Rings((keys, stored.keys))
         registry.register(StoreCounts(stored.recorder, stored.duties))
+        registry.register(MonitorCounts(stored.monitor))
+        watchers = (*watchers, stored.monitor)
     quota, watch = Quota(1 / settings.workers), Watch(watchers, logger)
 
     def not_ready() -> str:
@@ -112,6 +116,7 @@ def create_app(
     _add_metrics(app, metrics)
     if stored is not None:
         add_reviews(app, stored, intake)
+        add_alerts(app, stored, intake)
         signing = settings.signing or (session_secret(stored.store, time.time()),)
         add_pages(
             app, guard, stored.store, signing=signing, https=settings.https, known=stored.secret
