@@ -11,6 +11,7 @@ import pytest
 
 from buckler.ops.alarms import Alarm
 from buckler.ops.alerts import found
+from buckler.ops.realised import false_positives
 from tests.serve.stored import opened
 from tests.serve.tiny import BLANK, CLASSIFY, LEFT, body
 
@@ -72,6 +73,12 @@ def test_every_rule_has_a_tier_words_and_a_section() -> None:
 )
 def test_every_alarm_has_a_section(statistic: str) -> None:
     assert found(Alarm(statistic, "page", 0, 1, 1, 0.1), "b" * 64).runbook in SECTIONS
+
+
+def test_a_ticket_of_the_reviews_has_one_too() -> None:
+    ticket = false_positives("b" * 64, 1000, 100, 90, 100, 0.01)
+    assert ticket is not None
+    assert ticket.runbook in SECTIONS
 
 
 def test_the_dashboard_is_one_that_grafana_loads() -> None:

@@ -165,17 +165,17 @@ def test_a_night_that_is_always_odd_is_expected_after_four_weeks():
     """Twice as many rows in the tail each Monday from 3 to 4, and no more at any other hour."""
     state = State()
     for week in range(5):
-        for hour in range(2, 5):
+        for hour in (3, 4, 27, 50):
             bad = 0.02 if hour == 3 else 0.0
             at = (week * 168 + hour + 96) * HOUR
-            state, found = step(REFERENCE, 1e11, state, rows(4_000, week * 168 + hour, bad=bad), at)
+            state, found = step(REFERENCE, 1e9, state, rows(4_000, week * 168 + hour, bad=bad), at)
             if week == 4 and hour == 3:
                 loud = {a.statistic for a in found if a.tier == "page"}
     assert "tail" not in loud
     monday, tuesday = ((96 + 3 + day * 24) * HOUR for day in (0, 1))
     assert season.hour_of(monday) == 3
-    assert season.factors(state.season, monday, 3).tail == 2.0
-    assert season.factors(state.season, tuesday, 3).tail == pytest.approx(1.0, abs=0.2)
+    assert season.factors(state.season, monday, 3).tail > 1.6
+    assert season.factors(state.season, tuesday, 3).tail == pytest.approx(0.75, abs=0.25)
     (before, *_), (after, *_) = (watched(REFERENCE, 1e6, s, monday) for s in (State(), state))
     assert run_length(after.chart.weights, (0.98, 0.02), after.chart.limit) > 1e5
     assert run_length(before.chart.weights, (0.98, 0.02), before.chart.limit) < 2e4

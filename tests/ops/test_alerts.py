@@ -18,6 +18,7 @@ from buckler.ops.alerts import (
     link,
     new,
 )
+from buckler.ops.realised import false_positives
 
 BUNDLE = "b" * 64
 ALARM = Alarm("depth", "page", 7, 400, 12, 0.01)
@@ -147,3 +148,21 @@ def test_links():
 def test_a_finding_that_cannot_be(given, said):
     with pytest.raises(UsageError, match=said):
         Finding(**{"key": "k", "tier": "page", "title": "t", **given})
+
+
+@pytest.mark.parametrize(
+    ("rows", "suspicious", "cleared", "decided", "owed"),
+    [
+        (0, 0, 0, 0, False),
+        (10_000, 300, 0, 0, False),
+        (10_000, 100, 100, 100, False),  # all clean, and as many as promised
+        (10_000, 300, 100, 100, True),
+        (10_000, 300, 2, 2, False),  # two decisions prove nothing
+        (10_000, 300, 20, 100, False),  # more flags, but most are attacks
+    ],
+)
+def test_what_reviewers_clear(rows, suspicious, cleared, decided, owed):
+    ticket = false_positives(BUNDLE, rows, suspicious, cleared, decided, 0.0117)
+    assert (ticket is not None) == owed
+    if ticket is not None:
+        assert (ticket.tier, ticket.facts["rate"]) == ("ticket", 0.03)

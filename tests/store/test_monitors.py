@@ -14,7 +14,7 @@ from buckler.store import alerts, audit, monitors, outbox
 from buckler.store.alerts import WEBHOOK, raise_alert
 from buckler.store.monitors import Telling
 from buckler.store.tables import alerts as alerts_table
-from buckler.store.tables import monitor_rows
+from buckler.store.tables import monitor_rows, reviews
 from buckler.store.tables import monitors as monitors_table
 from tests.store.made import add, item
 
@@ -182,3 +182,18 @@ def test_a_page_comes_before_a_ticket(store):
     assert [each.finding.tier for each in alerts.listed(store)] == ["page", "ticket"]
     with store.read() as connection:
         assert connection.scalar(sa.select(sa.func.count()).select_from(alerts_table)) == 2
+
+
+def test_what_reviewers_clear_is_a_ticket_until_they_do_no_more(store):
+    add(store, *(item(n) for n in range(60)))
+    state, _ = step(REFERENCE, ARL, State(), rows(2000, deep=0.05), 0.0)
+
+    def decide(outcome):
+        with store.write() as connection:
+            connection.execute(sa.update(reviews).values(state="decided", outcome=outcome))
+        return monitors.review_outcome(store, BUNDLE, state, 0.012, 0.0, TELLING)
+
+    assert decide("adversarial") is None
+    assert decide("accept").finding.facts["cleared"] == 60
+    assert decide("accept").count == 2
+    assert decide("adversarial").state == "resolved"

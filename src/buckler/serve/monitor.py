@@ -29,6 +29,7 @@ from buckler.store.monitors import Telling
 from buckler.verdict import Verdict
 
 _LEASE_S: Final = 15.0
+_DAY_S: Final = 86_400.0
 _MOST: Final = 1 << 17  # rows that wait for the store, a bundle
 _ADDED: Final = 1 << 13  # rows in one entry
 _APART: Final = 1e-6  # between tenths of the confidence, or rounding would choose one
@@ -36,13 +37,17 @@ _APART: Final = 1e-6  # between tenths of the confidence, or rounding would choo
 
 @dataclass
 class _Waiting:
-    """Of one bundle: verdicts that are not in the store yet, and when the first was answered."""
+    """Of one bundle: verdicts that are not in the store yet, and when the first was answered.
+
+    asked: when reviewers' decisions were last looked at, unix seconds.
+    """
 
     reference: Reference
     numbers: dict[str, int]
     state: State = field(default_factory=State)
     verdicts: list[Verdict] = field(default_factory=list)
     at: float = 0.0
+    asked: float = 0.0
 
 
 class Monitor:
@@ -124,6 +129,12 @@ class Monitor:
                     self._store, digest, waiting.reference, self._arl, now, self.telling
                 )
             alerts.end_quiet(self._store, now, self.telling.ways, self.telling.base)
+            review = waiting.reference.review
+            if review is not None and abs(now - waiting.asked) >= _DAY_S:
+                waiting.asked = now
+                monitors.review_outcome(
+                    self._store, digest, waiting.state, review[2], now, self.telling
+                )
         self.alerts = alerts.standing(self._store)
 
     def states(self) -> list[tuple[str, Reference, State]]:

@@ -14,12 +14,13 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from buckler.ops.alarms import Alarm, State, step
-from buckler.ops.alerts import EXAMPLES, found
+from buckler.ops.alerts import EXAMPLES, Alert, found
+from buckler.ops.realised import false_positives, key
 from buckler.ops.rows import Reference
-from buckler.store.alerts import raise_alert, suspects
+from buckler.store.alerts import end, raise_alert, suspects
 from buckler.store.engine import Store
 from buckler.store.intake import insert_new
-from buckler.store.tables import monitor_rows, monitors
+from buckler.store.tables import monitor_rows, monitors, reviews
 
 _AT_ONCE: Final = 64
 _KIND: Final = "<u2"  # the same bytes on every machine
@@ -108,3 +109,25 @@ def _keep(
             finding = found(alarm, bundle, examples)
             raise_alert(connection, finding, now, telling.ways, telling.base)
     return True
+
+
+def review_outcome(
+    store: Store, bundle: str, state: State, promised: float, now: float, telling: Telling
+) -> Alert | None:
+    """A ticket where reviewers clear more than was promised, and its end where they do no more."""
+    accepted = sa.case((reviews.c.outcome == "accept", 1), else_=0)
+    decided = sa.select(sa.func.coalesce(sa.func.sum(accepted), 0), sa.func.count()).where(
+        reviews.c.bundle == bundle,
+        reviews.c.origin == "suspicious",
+        reviews.c.state == "decided",
+        reviews.c.outcome != "corrupted",
+    )
+    with store.read() as connection:
+        cleared, count = connection.execute(decided).one()
+    hours = state.season.hours.values()
+    suspicious = sum(hour[3] for hour in hours)
+    finding = false_positives(bundle, state.seen, suspicious, int(cleared), int(count), promised)
+    with store.write() as connection:
+        if finding is None:
+            return end(connection, key(bundle), now, telling.ways, telling.base)
+        return raise_alert(connection, finding, now, telling.ways, telling.base)
