@@ -126,5 +126,8 @@ def test_what_never_comes_is_infinite():
 
 
 def test_whole_numbers_keep_proportions():
-    assert whole([-0.5, 0.25]) == (-2, 1)
-    assert whole([0.0, -1.0, 2.5]) == (0, -2, 5)
+    assert whole([-0.5, 0.25], [0.5, 0.5]) == (-2, 1)
+    assert whole([0.0, -1.0, 2.5], [0.2, 0.4, 0.4]) == (0, -2, 5)
+    ratios, rates = np.linspace(-1, 0.9, 10), np.full(10, 0.1)
+    weights = np.array(whole(ratios, rates))
+    assert abs(weights / weights[0] * ratios[0] - ratios).mean() <= 0.01 * abs(ratios).mean()

@@ -19,7 +19,8 @@ from scipy.linalg import solve_banded
 
 from buckler.errors import UsageError
 
-_FINEST: Final = 12  # a smaller weight than this many units is not needed for 1 % of rounding
+_ROUNDING: Final = 0.01
+_FINEST: Final = 4096  # units that the largest weight has at most
 _AT_ONCE: Final = 4096  # rows, of which those before an alarm are looked at twice
 _NEVER: Final = 1e15
 _LONGEST: Final = 1 << 14  # states of a chain that is still solved within a second
@@ -64,7 +65,7 @@ def chart(null: tuple[float, ...], shifted: tuple[float, ...], arl: float) -> Ch
             raise UsageError(f"{name} must be probabilities above 0 that sum to 1. Got {given}")
     if not 1 < arl < 1e13:
         raise UsageError(f"arl must be a number of rows between 1 and 1e13. Got {arl:g}")
-    weights = whole([math.log(b / a) for a, b in zip(null, shifted, strict=True)])
+    weights = whole([math.log(b / a) for a, b in zip(null, shifted, strict=True)], null)
     if sum(w * p for w, p in zip(weights, null, strict=True)) >= 0:
         raise UsageError(f"shifted must differ more from null. Got {null} and {shifted}")
     low, high = 0, max(weights)
@@ -79,23 +80,21 @@ def chart(null: tuple[float, ...], shifted: tuple[float, ...], arl: float) -> Ch
     return Chart(weights, high, run_length(weights, null, high))
 
 
-def whole(ratios: Sequence[float]) -> tuple[int, ...]:
-    """Whole numbers in about the same proportions: as small as 1 % of rounding of each allows.
+def whole(ratios: Sequence[float], rates: Sequence[float]) -> tuple[int, ...]:
+    """Whole numbers in about the same proportions, as small as an error of 1 % of an average step
+    allows.
 
-    >>> whole([-0.0173, 0.993])
+    >>> whole([-0.0173, 0.993], [0.99, 0.01])
     (-1, 57)
     """
-    least = min(abs(ratio) for ratio in ratios if ratio)
-
-    def rounded(fine: int) -> list[float]:
-        return [round(fine * ratio / least) for ratio in ratios]
-
-    def error(fine: int) -> float:
-        pairs = zip(rounded(fine), ratios, strict=True)
-        return max(abs(w * least / (fine * r) - 1) for w, r in pairs if r)
-
-    fine = next((each for each in range(1, _FINEST) if error(each) < 0.01), _FINEST)
-    return tuple(int(weight) for weight in rounded(fine))
+    given, often = np.asarray(ratios), np.asarray(rates)
+    size, most = float(often @ abs(given)), float(abs(given).max())
+    for count in range(1, _FINEST):
+        unit = most / count
+        weights = np.round(given / unit)
+        if often @ abs(weights * unit - given) <= _ROUNDING * size:
+            break
+    return tuple(int(weight) for weight in weights)
 
 
 def run_length(weights: Sequence[int], rates: Sequence[float], limit: int) -> float:
