@@ -76,6 +76,9 @@ ROUTES: Mapping[str, Role | str] = {
     "POST /v1/rollouts/{rollout_id}/{verb}": "operate",
     "POST /v1/rollouts/hooks/confirm-promotion": READ,
     "POST /v1/rollouts/hooks/rollback": READ,
+    "GET /v1/alerts": "operate",
+    "POST /v1/alerts": "operate",
+    "POST /v1/alerts/{alert_id}/acknowledge": "operate",
     **PAGES,
 }
 """Method and path → the one role that may call it (READ: one of two), OPEN for anyone, or PAGE.

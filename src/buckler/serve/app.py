@@ -18,6 +18,7 @@ from buckler.guard import Guard
 from buckler.ops.access import KeyRing
 from buckler.serve import contract, v2_contract
 from buckler.serve.access import Access, check_gates, gate
+from buckler.serve.alerts import add_alerts
 from buckler.serve.arms import Arms, Served
 from buckler.serve.body import Intake
 from buckler.serve.desk import Desk
@@ -27,6 +28,7 @@ from buckler.serve.frame import Frame
 from buckler.serve.inputs import Inputs
 from buckler.serve.judged import Judged, checked, join, judging
 from buckler.serve.keys import read_keys
+from buckler.serve.monitor import MonitorCounts
 from buckler.serve.observe import Metrics, StoreCounts, batch_sizes, stderr_log
 from buckler.serve.outputs import shown, verdicts
 from buckler.serve.pages import add_pages
@@ -80,12 +82,13 @@ def create_app(
     registry = CollectorRegistry()
     make = partial(_runner, settings=settings, on_batch=batch_sizes(registry))
     runner = Arms(Served(guard, make(guard)))
-    stored = open_stored(settings, logger, store)
+    stored = open_stored(settings, logger, lambda: runner.guards, store)
     if stored is not None:
         keys = stored.keys if keys is None else Rings((keys, stored.keys))
         registry.register(StoreCounts(stored.recorder, stored.duties))
-    if stored is not None:
-        watchers = (*watchers, follow(stored.store, runner, bundle, make, settings, logger))
+        registry.register(MonitorCounts(stored.monitor))
+        follower = follow(stored.store, runner, bundle, make, settings, logger)
+        watchers = (*watchers, stored.monitor, follower)
     quota, watch = Quota(1 / settings.workers), Watch(watchers, logger)
 
     def not_ready() -> str:
@@ -123,6 +126,7 @@ def create_app(
     if stored is not None:
         add_reviews(app, stored, intake)
         add_rollouts(app, stored, intake, registry)
+        add_alerts(app, stored, intake)
         signing = settings.signing or (session_secret(stored.store, time.time()),)
         add_pages(
             app, guard, stored.store, signing=signing, https=settings.https, known=stored.secret

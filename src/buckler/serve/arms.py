@@ -155,6 +155,12 @@ class Arms:
             runner.stop()
 
     @property
+    def guards(self) -> list[Guard]:
+        """Those that may answer somebody now."""
+        stable, beside = self._pair
+        return [stable.guard] if beside is None else [stable.guard, beside.served.guard]
+
+    @property
     def rows_waiting(self) -> int:
         return sum(runner.rows_waiting for runner in self._runners())
 

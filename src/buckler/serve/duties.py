@@ -18,14 +18,17 @@ from buckler.store.shared import read_policy
 _LEASE: Final = "duties"
 _LEASE_S: Final = 60.0
 _AT_ONCE: Final = 5
+Sending = Callable[[outbox.Message, float], None]
 
 
 class Duties:
     """A thread that does them, as long as it holds the lease.
 
     Args:
-        webhook: None: messages stay where they are, until retention takes them.
+        webhook: of what happens in the review queue. None: messages stay where they are, until
+            retention takes them.
         log: events of what was not taken; None: silent.
+        tell: sends an alert, or raises NotTakenError; None: they stay where they are, too.
         every_s: seconds between two rounds.
         clock: unix seconds.
     """
@@ -35,12 +38,17 @@ class Duties:
         store: Store,
         webhook: Webhook | None,
         log: Log | None,
+        tell: Sending | None = None,
         *,
         every_s: float = 5.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
-        self._webhook = webhook
+        self._sendings: dict[str, Sending] = {}
+        if webhook is not None:
+            self._sendings["review."] = lambda message, now: send(webhook, message, now)
+        if tell is not None:
+            self._sendings["alert."] = tell
         self._log = log
         self._every_s = every_s
         self._clock = clock
@@ -69,12 +77,12 @@ class Duties:
         policy = read_policy(self._store)
         while due(self._store, self._clock(), policy) and not self._stop.is_set():
             pass
-        if self._webhook is not None:
-            while messages := outbox.take(self._store, self._clock(), _AT_ONCE):
+        for topic, sending in self._sendings.items():
+            while messages := outbox.take(self._store, self._clock(), _AT_ONCE, topic):
                 for message in messages:
                     if self._stop.is_set() or not self._mine():
                         return True
-                    self._send(self._webhook, message)
+                    self._send(sending, message)
         return True
 
     def _run(self) -> None:
@@ -90,9 +98,9 @@ class Duties:
         """A message may take long to send: the lease is renewed before each."""
         return leases.take(self._store, _LEASE, self._holder, self._clock(), _LEASE_S) is not None
 
-    def _send(self, webhook: Webhook, message: outbox.Message) -> None:
+    def _send(self, sending: Sending, message: outbox.Message) -> None:
         try:
-            send(webhook, message, self._clock())
+            sending(message, self._clock())
         except NotTakenError as error:
             self.failed += 1
             outbox.failed(self._store, message, self._clock())

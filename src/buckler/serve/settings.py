@@ -14,7 +14,15 @@ _PREFIX = "BUCKLER_"
 HUNG_AFTER_S = 1.5
 """Where nothing else was set or measured: health tells within 2 s."""
 Expose = Literal["verdict", "scores"]
-_HIDDEN = ("secret", "store", "webhook", "webhook_secret", "session_secrets")
+_HIDDEN = (
+    "secret",
+    "store",
+    "webhook",
+    "webhook_secret",
+    "session_secrets",
+    "alert_webhook",
+    "alert_urls",
+)
 
 
 class Settings(BaseSettings):
@@ -58,7 +66,13 @@ class Settings(BaseSettings):
         webhook_secret: signs what is sent there.
         session_secrets: sign people's sessions on the pages, with commas between; the first one
             signs, all are accepted. None: one that is kept in the store.
-        webhook_private: the webhook may be on this machine or a private network, without TLS, too.
+        false_alarm_days, rows_per_day: the alarms of a bundle may page for nothing once in so many
+            days, at so many rows a day on all gateways together.
+        alert_webhook: a URL that is told of alerts in the shape of Alertmanager.
+        alert_urls: where else alerts go, as apprise knows it (slack://, mailto://), with spaces
+            between.
+        runbooks: URL of the guide whose sections alerts link to.
+        webhook_private: a webhook may be on this machine or a private network, without TLS, too.
     """
 
     model_config = SettingsConfigDict(
@@ -95,6 +109,11 @@ class Settings(BaseSettings):
     webhook: SecretStr | None = None
     webhook_secret: SecretStr = SecretStr("")
     webhook_private: bool = False
+    false_alarm_days: float = Field(default=90.0, gt=0, le=3650)
+    rows_per_day: float = Field(default=1e6, ge=1, le=1e8)
+    alert_webhook: SecretStr | None = None
+    alert_urls: SecretStr = SecretStr("")
+    runbooks: str = "docs/guide/monitoring.md"
     session_secrets: SecretStr = SecretStr("")
 
     @classmethod
@@ -126,8 +145,9 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _a_store_comes_first(self) -> Self:
         """What would have no effect was meant to have one."""
-        for name in ("inputs", "webhook"):
-            if getattr(self, name) is not None and self.store is None:
+        for name in ("inputs", "webhook", "alert_webhook", "alert_urls"):
+            given = getattr(self, name)
+            if given is not None and given != SecretStr("") and self.store is None:
                 raise ValueError(f"{name} needs a store: set BUCKLER_STORE")
         return self
 

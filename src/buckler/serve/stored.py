@@ -1,15 +1,18 @@
-"""A gateway's store, and what runs on it from the start to the end: recorder, keys, duties."""
+"""A gateway's store, and what runs on it as long as it does: recorder, keys, duties, alarms."""
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
+from buckler.guard import Guard
 from buckler.ops.access import Key, KeyRing
+from buckler.serve.alerting import teller_of
 from buckler.serve.duties import Duties
 from buckler.serve.keep import Keeper
+from buckler.serve.monitor import Monitor
 from buckler.serve.observe import Log
 from buckler.serve.refusal import RefusedError
 from buckler.serve.settings import Settings
@@ -40,6 +43,7 @@ class Stored:
     keeper: Keeper
     keys: TableKeys
     duties: Duties
+    monitor: Monitor
     fail_closed: bool
     deadline_s: float
     secret: bytes = field(repr=False)
@@ -57,10 +61,12 @@ class Stored:
         self.keys.start()
         self.recorder.start()
         self.duties.start()
+        self.monitor.start()
 
     def stop(self) -> None:
         """When nothing is answered any more: keep what waits, then close."""
         self.recorder.stop()
+        self.monitor.stop()
         self.duties.stop()
         self.keys.stop()
         self.store.close()
@@ -89,10 +95,16 @@ class Rings:
         return next((key for key in found if key is not None), None)
 
 
-def open_stored(settings: Settings, log: Log | None, store: Store | None = None) -> Stored | None:
+def open_stored(
+    settings: Settings,
+    log: Log | None,
+    guards: Callable[[], Sequence[Guard]],
+    store: Store | None = None,
+) -> Stored | None:
     """What the settings ask for; None where they name no store.
 
     Args:
+        guards: whose alarms it keeps, those that answer now.
         store: one that is open already.
 
     Raises: UsageError, StoreDownError or DataError if the store cannot be used.
@@ -111,12 +123,15 @@ def open_stored(settings: Settings, log: Log | None, store: Store | None = None)
     )
     keys = TableKeys(store)
     keys.refresh()
+    teller = teller_of(settings)
+    arl = settings.false_alarm_days * settings.rows_per_day
     return Stored(
         store=store,
         recorder=recorder,
         keeper=Keeper(recorder, settings.accepted_sample, secret),
         keys=keys,
-        duties=Duties(store, webhook_of(settings), log),
+        duties=Duties(store, webhook_of(settings), log, teller.send),
+        monitor=Monitor(store, guards, arl, teller.telling, log),
         fail_closed=settings.on_store_down == "fail_closed",
         deadline_s=settings.deadline_s,
         secret=secret,

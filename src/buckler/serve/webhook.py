@@ -1,4 +1,4 @@
-"""Webhooks: what happened in the review queue, sent to one URL of the operator's and signed.
+"""Webhooks: what happened, sent to one URL of the operator's and signed.
 
 The signature is that of the Standard Webhooks specification (standardwebhooks.com), so that
 receivers find libraries for it: HMAC-SHA256 over id, time and body.
@@ -75,9 +75,19 @@ def webhook_of(settings: Settings) -> Webhook | None:
     """
     if settings.webhook is None:
         return None
-    url = settings.webhook.get_secret_value()
     secrets = tuple(map(_secret, settings.webhook_secret.get_secret_value().split(",")))
-    schemes = ("https", "http") if settings.webhook_private else ("https",)
+    return to_url(settings.webhook.get_secret_value(), secrets, settings.webhook_private)
+
+
+def secrets_of(settings: Settings) -> tuple[bytes, ...]:
+    """What signs; () where none is set. Raises: UsageError."""
+    given = settings.webhook_secret.get_secret_value()
+    return tuple(map(_secret, given.split(","))) if given else ()
+
+
+def to_url(url: str, secrets: tuple[bytes, ...], private: bool) -> Webhook:
+    """Raises: UsageError for a URL that cannot be; PolicyError for a place where it may not be."""
+    schemes = ("https", "http") if private else ("https",)
     try:
         place = urlsplit(url)
         plain = url.isascii() and url.isprintable() and " " not in url
@@ -87,7 +97,7 @@ def webhook_of(settings: Settings) -> Webhook | None:
     if not good or place.username or place.password or place.fragment:
         allowed = " or ".join(f"{scheme}://HOST/PATH" for scheme in schemes)
         raise UsageError(f"the webhook must be {allowed}, without a user or a fragment")
-    made = Webhook(url, secrets, settings.webhook_private)
+    made = Webhook(url, secrets, private)
     with contextlib.suppress(OSError):  # the name may be known later
         made.addresses()
     return made
@@ -111,10 +121,7 @@ def is_public(address: str) -> bool:
 
 
 def send(webhook: Webhook, message: Message, now: float) -> None:
-    """Send it once; no redirect is followed, no proxy asked.
-
-    Raises: NotTakenError unless the receiver answers 2xx.
-    """
+    """Send what happened, signed. Raises: NotTakenError unless the receiver answers 2xx."""
     body = json.dumps(
         {
             "type": message.kind,
@@ -122,6 +129,14 @@ def send(webhook: Webhook, message: Message, now: float) -> None:
             "data": dict(message.body),
         }
     ).encode()
+    post(webhook, body, signed(webhook.secrets, message, body, now))
+
+
+def post(webhook: Webhook, body: bytes, headers: Mapping[str, str]) -> None:
+    """Send it once; no redirect is followed, no proxy asked.
+
+    Raises: NotTakenError unless the receiver answers 2xx.
+    """
     place = webhook.parts
     path = (place.path or "/") + (f"?{place.query}" if place.query else "")
     try:
@@ -129,8 +144,7 @@ def send(webhook: Webhook, message: Message, now: float) -> None:
         connection = http.client.HTTPConnection(str(place.hostname), _port(place))
         connection.sock = _connected(place, address)
         try:
-            headers = {"host": place.netloc, **signed(webhook.secrets, message, body, now)}
-            connection.request("POST", path, body, headers)
+            connection.request("POST", path, body, {"host": place.netloc, **headers})
             status = connection.getresponse().status
         finally:
             connection.close()

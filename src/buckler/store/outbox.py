@@ -39,11 +39,12 @@ def put(connection: sa.Connection, now: float, kind: str, body: Mapping[str, Any
     connection.execute(sa.insert(outbox).values(values))
 
 
-def take(store: Store, now: float, count: int = 20) -> list[Message]:
-    """Messages to try now; nobody else gets them for a minute."""
+def take(store: Store, now: float, count: int = 20, topic: str = "") -> list[Message]:
+    """Messages to try now whose kind begins with `topic`; nobody else gets them for a minute."""
     due = (
         sa.select(outbox.c.id)
         .where(outbox.c.sent.is_(None), outbox.c.given_up.is_(None), outbox.c.next_try <= now)
+        .where(outbox.c.kind.startswith(topic, autoescape=True))
         .order_by(outbox.c.id)
         .limit(count)
         .with_for_update(skip_locked=True)

@@ -267,3 +267,56 @@ rollout_reports = sa.Table(
     _flag("closed"),
     _json("value"),
 )
+
+# What a process saw of a bundle's rows in the last seconds, until it is folded into `monitors`.
+monitor_rows = sa.Table(
+    "monitor_rows",
+    metadata,
+    sa.Column("id", _LONG, primary_key=True),
+    _text("bundle"),
+    _time("at"),
+    sa.Column("codes", sa.LargeBinary, nullable=False),
+    sa.Index("monitor_rows_bundle", "bundle", "id"),
+)
+
+# Where a bundle's alarms stand; the version tells who was late.
+monitors = sa.Table(
+    "monitors",
+    metadata,
+    _id("bundle"),
+    _json("state"),
+    _count("version", 1),
+    _time("at"),
+)
+
+alerts = sa.Table(
+    "alerts",
+    metadata,
+    _id(),
+    _text("key"),
+    _text("tier"),
+    _text("title"),
+    _json("facts"),
+    _text("action"),
+    _text("runbook"),
+    _text("bundle"),
+    _json("examples"),
+    _text("source"),
+    _text("state"),
+    _count("count", 1),
+    _time("first"),
+    _time("last"),
+    _time("told"),
+    _text("by", null=True),
+    _time("acknowledged", null=True),
+    _time("resolved", null=True),
+    sa.Index("alerts_state", "state", "last"),
+    # One alert a key that is not over, whoever races whom.
+    sa.Index(
+        "alerts_standing",
+        "key",
+        unique=True,
+        sqlite_where=sa.text("resolved IS NULL"),
+        postgresql_where=sa.text("resolved IS NULL"),
+    ),
+)
