@@ -33,6 +33,7 @@ from buckler.serve.reviews import add_reviews
 from buckler.serve.runner import Limits, Runner
 from buckler.serve.settings import HUNG_AFTER_S, Settings
 from buckler.serve.stored import Rings, Stored, open_stored
+from buckler.serve.streams import add_suspects, open_streams
 from buckler.serve.v2 import V2, Answer, add_v2, paths
 from buckler.serve.watch import Watch, Watcher
 from buckler.store.engine import Store
@@ -76,7 +77,9 @@ def create_app(
     if stored is not None:
         keys = stored.keys if keys is None else Rings((keys, stored.keys))
         registry.register(StoreCounts(stored.recorder, stored.duties))
-    quota, watch = Quota(1 / settings.workers), Watch(watchers, logger)
+    streams = open_streams(guard.spec, settings, stored, registry, logger)
+    watching = (*watchers, streams.watcher) if streams else watchers
+    quota, watch = Quota(1 / settings.workers), Watch(watching, logger)
 
     def not_ready() -> str:
         return runner.not_ready or ("" if stored is None else stored.not_ready)
@@ -104,12 +107,14 @@ def create_app(
     )
     answer_errors(app)
     keeper = None if stored is None else stored.keeper
-    desk = Desk(runner, quota, settings.deadline_s, settings.queue_bytes, keeper, watch)
+    suspects = None if streams is None else streams.suspects
+    desk = Desk(runner, quota, settings.deadline_s, settings.queue_bytes, keeper, watch, suspects)
     intake, answer = Intake(guard.spec, settings), _answer(desk)
     _add_classify(app, guard, intake, settings, answer)
     add_v2(app, V2(guard, intake, settings, answer, lambda: not not_ready()))
     _add_health(app, not_ready)
     _add_metrics(app, metrics)
+    add_suspects(app, streams)
     if stored is not None:
         add_reviews(app, stored, intake)
         signing = settings.signing or (session_secret(stored.store, time.time()),)

@@ -224,3 +224,18 @@ leases = sa.Table(
     _time("until"),
     _count("epoch", 1),
 )
+
+# Who sent runs of near-equal inputs, and near which; gone when it expires.
+suspects = sa.Table(
+    "suspects",
+    metadata,
+    _id(),
+    _text("client"),
+    _text("kind"),
+    _count("near"),
+    _time("since"),
+    _time("until"),
+    _count("grace"),
+    _text("cells"),
+    sa.Index("suspects_until", "until"),
+)
