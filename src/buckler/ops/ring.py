@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from buckler.errors import UsageError
 from buckler.ops.fingerprint import FINE, Bytes, Print
 
-_FIRST: Final = 32  # inputs a ring has room for at first
+_FIRST: Final = 8  # inputs a ring has room for at first
 _SPREAD: Final = 32  # cells that are compared before all are
 _FACTS: Final = np.dtype([("whole", "u8"), ("number", "u4"), ("who", "i4"), ("run", "i4")])
 _SLOTS: Final = FINE  # of the table, for each input

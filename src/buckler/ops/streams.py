@@ -13,7 +13,7 @@ others. Inputs from outside the ball may tell of it, too; of them this says noth
 
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ from buckler.ops.fingerprint import Bytes, Looks, Print
 from buckler.ops.ring import Near, Ring
 
 Kind = Literal["near", "shared", "angles"]
+_WIDTH: Final = 0.08
+_STRAIGHT: Final = 0.98
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,9 @@ class Rule:
         memory_of_all: of all together.
         clients: that are remembered; the one longest silent is forgotten.
         angles: of the last so many angles between a client's consecutive differences,
-        alike: so many within 0.08 (of the cosine) are a run.
+        alike: so many within 0.08 (of the cosine) are a run; and
+        straight: so many that are straight, on or back, as when a border is sought between two
+            images by halving.
     """
 
     near: Near = field(default_factory=Near)
@@ -50,6 +54,7 @@ class Rule:
     clients: int = 256
     angles: int = 48
     alike: int = 40
+    straight: int = 8
 
     def __post_init__(self) -> None:
         if not 2 <= self.own <= self.everyone <= self.memory <= self.memory_of_all:
@@ -58,10 +63,13 @@ class Rule:
                 f"own={self.own}, everyone={self.everyone}, memory={self.memory}, "
                 f"memory_of_all={self.memory_of_all}"
             )
-        if not (self.part >= 1 and self.clients >= 1 and 2 <= self.alike <= self.angles):
+        if not (
+            self.part >= 1 and self.clients >= 1 and self.angles >= self.alike >= self.straight >= 2
+        ):
             raise UsageError(
-                "a rule for streams needs part >= 1, clients >= 1 and 2 <= alike <= angles. Got "
-                f"part={self.part}, clients={self.clients}, alike={self.alike}, "
+                "a rule for streams needs part >= 1, clients >= 1 and 2 <= straight <= alike <= "
+                "angles. Got "
+                f"part={self.part}, clients={self.clients}, alike={self.alike}, straight={self.straight}, "
                 f"angles={self.angles}"
             )
 
@@ -85,8 +93,7 @@ class Alarm:
 class _Client:
     ring: Ring
     number: int
-    last: Bytes | None
-    step: NDArray[np.float32] | None
+    lasts: deque[Bytes]
     cosines: deque[float]
 
 
@@ -105,8 +112,14 @@ class Streams:
     @property
     def nbytes(self) -> int:
         """Of what is remembered now."""
-        lasts = sum(len(c.last) * 5 for c in self._clients.values() if c.last is not None)
-        return self._all.nbytes + lasts + sum(c.ring.nbytes for c in self._clients.values())
+        lasts = sum(last.nbytes for client in self._clients.values() for last in client.lasts)
+        rings = sum(client.ring.nbytes for client in self._clients.values())
+        return self._all.nbytes + rings + lasts
+
+    @property
+    def held(self) -> int:
+        """Inputs that are remembered, of a client or of all."""
+        return max(len(self._all), sum(len(client.ring) for client in self._clients.values()))
 
     def saw(self, client: str, x: NDArray[np.floating[Any]]) -> list[Alarm]:
         """What an input (c, h, w) in [0, 1] of a client shows, most often nothing."""
@@ -122,7 +135,7 @@ class Streams:
         if (count := everywhere.count + 1) >= self._rule.everyone:
             parts = self._parts(everywhere.near, mine.number)
             alarms.append(Alarm("shared", parts, count, seen.cells))
-        if (count := self._angle(mine, seen)) >= self._rule.alike:
+        if count := self._angles(mine, seen):
             alarms.append(Alarm("angles", (client,), count, seen.cells))
         mine.ring.add(seen, mine.number, found)
         self._all.add(seen, mine.number, everywhere)
@@ -133,7 +146,7 @@ class Streams:
         if client is None:
             angles: deque[float] = deque(maxlen=self._rule.angles)
             ring = Ring(self._rule.memory, self._cells)
-            client = self._clients[name] = _Client(ring, self._next, None, None, angles)
+            client = self._clients[name] = _Client(ring, self._next, deque(maxlen=2), angles)
             self._names[client.number] = name
             self._next += 1
             if len(self._clients) > self._rule.clients:
@@ -147,17 +160,21 @@ class Streams:
         names = (self._names.get(int(n)) for n in numbers[counts >= self._rule.part])
         return tuple(name for name in names if name is not None)
 
-    def _angle(self, client: _Client, seen: Print) -> int:
-        """How many of the client's last angles lie closest together."""
-        step = None
-        if client.last is not None:
-            step = seen.values.astype(np.float32) - client.last
-            if client.step is not None:
-                sizes = float(np.linalg.norm(step)) * float(np.linalg.norm(client.step))
-                if sizes > 0:
-                    client.cosines.append(float(step @ client.step) / sizes)
-        client.last, client.step = seen.values, step
-        return densest(np.array(client.cosines), 0.08)
+    def _angles(self, client: _Client, seen: Print) -> int:
+        """How many of the client's last angles are a run, 0 if none are."""
+        if len(client.lasts) == 2:
+            first, second = (values.astype(np.float32) for values in client.lasts)
+            step, next_step = second - first, seen.values - second
+            if sizes := float(np.linalg.norm(step) * np.linalg.norm(next_step)):
+                client.cosines.append(float(step @ next_step) / sizes)
+        client.lasts.append(seen.values)
+        cosines = np.array(client.cosines)
+        straight = int((np.abs(cosines) > _STRAIGHT).sum())
+        alike = densest(cosines, _WIDTH)
+        return max(
+            straight if straight >= self._rule.straight else 0,
+            alike if alike >= self._rule.alike else 0,
+        )
 
 
 def densest(values: NDArray[np.float64], width: float) -> int:

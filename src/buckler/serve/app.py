@@ -94,7 +94,7 @@ def create_app(
         redirect_slashes=False,
         lifespan=_lifespan(runner, stored, watch),
     )
-    app.state.runner, app.state.stored = runner, stored
+    app.state.runner, app.state.stored, app.state.streams = runner, stored, streams
     routes = (CLASSIFY, LIVE, READY, METRICS, OPENAPI, DOCS, STYLE, *paths(settings, guard.digest))
     app.add_middleware(GZipMiddleware, minimum_size=_ZIPPED, compresslevel=4)
     app.add_middleware(

@@ -115,7 +115,7 @@ def open_streams(
     # Nobody else needs to know it: what is remembered is this process's own.
     looks = Looks(spec.shape, secrets.token_bytes(32))
     rule = Rule()
-    suspects = Suspects(spec, looks, rule.near, settings.streams, settings.streams_hold_s)
+    suspects = Suspects(spec, looks, rule, settings.streams, settings.streams_hold_s)
     store = None if stored is None else stored.store
     watcher = StreamWatcher(Streams(rule, looks), suspects, spec, store, log)
     registry.register(StreamCounts(watcher, suspects))

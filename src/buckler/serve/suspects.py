@@ -19,8 +19,7 @@ from torch import Tensor
 
 from buckler.inputs import InputSpec
 from buckler.ops.fingerprint import Bytes, Looks
-from buckler.ops.ring import Near
-from buckler.ops.streams import Alarm
+from buckler.ops.streams import Alarm, Rule
 from buckler.serve.body import QUICK
 from buckler.serve.judged import Judged
 from buckler.serve.quota import Bucket
@@ -58,14 +57,14 @@ class Suspects:
         self,
         spec: InputSpec,
         looks: Looks,
-        near: Near,
+        rule: Rule,
         policy: Policy,
         hold_s: float,
         *,
         grace: int = _GRACE,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._spec, self._looks, self._near = spec, looks, near
+        self._spec, self._looks, self._near, self._own = spec, looks, rule.near, rule.own
         self._policy, self._hold_s, self._grace = policy, hold_s, grace
         self._clock = clock
         self._lock = threading.Lock()
@@ -141,7 +140,7 @@ class Suspects:
 
         Raises: RefusedError 429 where the policy is to answer fewer.
         """
-        if self._policy == "flag" or not self._marks:
+        if self._policy == "flag" or not (self._marks or len(x) >= self._own):
             return None
         # To look at many bytes takes long: the answers to others do not wait for it.
         if x.nbytes > QUICK:
@@ -157,7 +156,9 @@ class Suspects:
         return found
 
     def _rows(self, client: str, x: Tensor) -> NDArray[np.bool_]:
-        cells = self._looks.cells(scaled(self._spec, x))
+        values = scaled(self._spec, x)
+        cells = self._looks.cells(values)
+        crowd = self._crowd(values, cells)
         with self._lock:
             self._forget(self._clock())
             mine = self._by_client.get(client, [])
@@ -166,8 +167,21 @@ class Suspects:
             hot = self._hot(cells)
             found = zip(self._names, hot.sum(0).tolist(), strict=True)
             acting = [count > 0 and self._spent(name, count) for name, count in found]
-            rows: NDArray[np.bool_] = np.any(hot & np.array(acting, np.bool_), axis=1)
+            rows: NDArray[np.bool_] = np.any(hot & np.array(acting, np.bool_), axis=1) | crowd
             return rows
+
+    def _crowd(self, values: NDArray[np.float32], cells: Bytes) -> NDArray[np.bool_]:
+        """(n,) rows that are a run within one request: nobody could look at it before."""
+        crowd = np.zeros(len(values), np.bool_)
+        if len(values) < self._own:
+            return crowd
+        different = list({row.tobytes(): index for index, row in enumerate(values)}.values())
+        if len(different) >= self._own:
+            crowd[different] = [
+                self._near.of(cells[different], cells[index]).sum() >= self._own
+                for index in different
+            ]
+        return crowd
 
     def _spent(self, name: str, rows: int) -> bool:
         """Whether its grace is over; if not, it has less of it."""
