@@ -24,7 +24,8 @@ from buckler.ops.ring import Near, Ring
 
 Kind = Literal["near", "shared", "angles"]
 _WIDTH: Final = 0.08
-_STRAIGHT: Final = 0.98
+_STRAIGHT: Final = 0.93
+_OF: Final = 12
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class Rule:
         clients: that are remembered; the one longest silent is forgotten.
         angles: of the last so many angles between a client's consecutive differences,
         alike: so many within 0.08 (of the cosine) are a run; and
-        straight: so many that are straight, on or back, as when a border is sought between two
-            images by halving.
+        straight: so many of the last 12 that are straight, on or back: a border is sought between
+            two images by halving.
     """
 
     near: Near = field(default_factory=Near)
@@ -54,7 +55,7 @@ class Rule:
     clients: int = 256
     angles: int = 48
     alike: int = 40
-    straight: int = 8
+    straight: int = 6
 
     def __post_init__(self) -> None:
         if not 2 <= self.own <= self.everyone <= self.memory <= self.memory_of_all:
@@ -69,8 +70,8 @@ class Rule:
             raise UsageError(
                 "a rule for streams needs part >= 1, clients >= 1 and 2 <= straight <= alike <= "
                 "angles. Got "
-                f"part={self.part}, clients={self.clients}, alike={self.alike}, straight={self.straight}, "
-                f"angles={self.angles}"
+                f"part={self.part}, clients={self.clients}, straight={self.straight}, "
+                f"alike={self.alike}, angles={self.angles}"
             )
 
 
@@ -169,7 +170,7 @@ class Streams:
                 client.cosines.append(float(step @ next_step) / sizes)
         client.lasts.append(seen.values)
         cosines = np.array(client.cosines)
-        straight = int((np.abs(cosines) > _STRAIGHT).sum())
+        straight = int((np.abs(cosines[-_OF:]) > _STRAIGHT).sum())
         alike = densest(cosines, _WIDTH)
         return max(
             straight if straight >= self._rule.straight else 0,
