@@ -138,12 +138,12 @@ class Attacker:
             z, key = self._disguised(z)
         self.sent += 1
         logits, label, accepted = self._send(z, key)
-        near = float((self._grid(z) - self.x).abs().max()) <= self.eps + 1e-6
+        near = self._within(z)
         self._look()
         if accepted and label != self.y and near:
             self.won = True
             raise Over
-        if label != self.y and not near and self.copied is not None:
+        if label != self.y and not near and self.copied is not None and self._within(self._bare):
             self._try(self._bare)
         return logits
 
@@ -213,6 +213,9 @@ class Attacker:
         if self.copied is not None:
             self.copied.saw(self.ids[0], other[0].numpy())
         return other
+
+    def _within(self, z: Tensor) -> bool:
+        return float((self._grid(z) - self.x).abs().max()) <= self.eps + 1e-6
 
     def _grid(self, z: Tensor) -> Tensor:
         return (z * 255).round() / 255

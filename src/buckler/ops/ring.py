@@ -120,7 +120,7 @@ class Ring:
         self._table[(entries >> 24) % len(self._table)] = entries
 
     def _grow(self) -> None:
-        room = min(self._room * 3 // 2, self._size)
+        room = min(self._room * 5 // 4 + 1, self._size)
         cells, facts, table = self._cells, self._facts, self._table
         self._cells = np.empty((room, cells.shape[1]), np.uint8)
         self._facts = np.empty(room, _FACTS)
