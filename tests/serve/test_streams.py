@@ -195,10 +195,9 @@ class _Down:
 
 def test_a_suspicious_row_has_a_review_and_only_operate_reads_the_list(tmp_path: Path) -> None:
     with opened(tmp_path, streams="suspicious") as gateway:
-        found = {}
+        found, watcher = {}, gateway.app.state.streams.watcher
         for number, x in enumerate(near_left(RULE.own + 10), 1):
             (found,) = gateway.client.post(CLASSIFY, json=body(x)).json()["verdicts"]
-            watcher = gateway.app.state.streams.watcher
             wait_for(lambda n=number: watcher.rows == n)  # type: ignore[misc]
         assert found["status"] == "SUSPICIOUS"
         assert len(found["review_id"]) == 32

@@ -126,5 +126,6 @@ class Ring:
         self._facts = np.empty(room, _FACTS)
         self._cells[: self._room], self._facts[: self._room] = cells, facts
         self._table = np.full(_SLOTS * room, -1, np.int64)
-        self._keep(table[table >= 0])
+        held = table[table >= 0]
+        self._keep(held[np.argsort(held & _NUMBER)])  # the newer of two stays
         self._room = room
