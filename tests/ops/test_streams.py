@@ -175,7 +175,7 @@ def test_what_is_refused() -> None:
         Looks((30,), b"salt")
     with pytest.raises(UsageError, match=r"trimmed <= radius.*Got trimmed=60, radius=51"):
         Near(trimmed=60)
-    with pytest.raises(UsageError, match=r"own <= everyone.*Got own=30, everyone=24"):
-        Rule(own=30)
+    with pytest.raises(UsageError, match=r"own <= everyone.*Got own=40, everyone=32"):
+        Rule(own=40)
     with pytest.raises(UsageError, match=r"clients >= 1.*clients=0"):
         Rule(clients=0)

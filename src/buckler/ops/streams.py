@@ -48,7 +48,7 @@ class Rule:
 
     near: Near = field(default_factory=Near)
     own: int = 14
-    everyone: int = 24
+    everyone: int = 32
     part: int = 3
     memory: int = 1024
     memory_of_all: int = 8192
