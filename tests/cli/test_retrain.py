@@ -12,7 +12,9 @@ import torch
 
 from buckler.cli.project import Project, load_guard
 from buckler.cli.run import build_bundle, harden_members, train_original
+from buckler.ops.alerts import Finding
 from buckler.ops.review import Policy
+from buckler.store.alerts import raise_alert
 from buckler.store.decide import decide
 from buckler.store.engine import open_store
 from buckler.store.reviews import claim
@@ -271,6 +273,19 @@ def test_straight_from_the_store(run, project, tmp_path):
     path.write_text(path.read_text() + "agree = 3\n")
     assert run("retrain", "--due", "--store", url, "-c", path)[0] == 1
     assert not list((path.parent / "out").glob(".reviewed*")), "the export vanishes again"
+
+
+def test_a_page_owes_one_and_a_ticket_does_not(run, project, tmp_path):
+    url, path = f"sqlite:///{tmp_path}/store.db", project()
+    with closing(open_store(url)) as store:
+        for tier, at in (("ticket", 4e9), ("page", 1.0)):
+            with store.write() as connection:
+                raise_alert(connection, Finding(f"{tier} {at}", tier, "tail"), at, (), "")
+        assert run("retrain", "--due", "--store", url, "-c", path)[0] == 1, "before this bundle"
+        with store.write() as connection:
+            raise_alert(connection, Finding("now", "page", "rows lie far outside"), 4e9, (), "")
+    code, out, _ = run("retrain", "--due", "--store", url, "-c", path)
+    assert (code, "alarms that paged: 1, the last: rows lie far outside" in out) == (0, True)
 
 
 def test_without_an_export_or_a_bundle(run, project, tmp_path):

@@ -1,6 +1,4 @@
-"""What has been seen since the present bundle was made: what may owe a retrain.
-
-Alarms stand in `ops.owed`; nothing hands them on yet."""
+"""What has been seen since the present bundle was made: what may owe a retrain."""
 
 import time
 from datetime import datetime
@@ -21,7 +19,7 @@ from buckler.ops.sampling import Estimate
 def signs(
     project: Project, bundle: Path, export: Path | None, store: str | None, inputs: str | None
 ) -> Signs:
-    """What the golden set, the red team and reviewers say since `bundle` was written.
+    """What alarms, the golden set, the red team and reviewers say since `bundle` was written.
 
     What cannot be looked at (no store, no export, no run) is no sign.
     """
@@ -36,11 +34,22 @@ def signs(
         entered = at_the_door(project, export, since).entered
         confirmed = sum(row.outcome == "adversarial" for row in entered)
     return Signs(
+        pages=() if store is None else _pages(store, inputs, since),
         golden=golden,
         redteam=_redteam(project, since),
         confirmed=confirmed,
         reviewed=None if store is None else _reviewed(store, inputs, since),
     )
+
+
+def _pages(store: str, inputs: str | None, since: float) -> tuple[str, ...]:
+    """Titles of the alerts that paged since then, the last one last."""
+    from buckler.store.alerts import listed
+
+    with opened_store(store, inputs) as opened:
+        paged = [alert for alert in listed(opened, limit=500) if alert.finding.tier == "page"]
+    found = [alert for alert in paged if alert.last >= since]
+    return tuple(a.finding.title for a in sorted(found, key=lambda alert: alert.last))
 
 
 def _reviewed(store: str, inputs: str | None, since: float) -> Estimate | None:

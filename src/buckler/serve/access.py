@@ -57,6 +57,7 @@ ROUTES: Mapping[str, Role | str] = {
     "GET /openapi.json": "infer",
     "HEAD /openapi.json": "infer",
     "GET /metrics": "metrics",
+    "GET /v1/suspects": "operate",
     "GET /v1/verdicts/{review_id}": "infer",
     "GET /v1/reviews": "review",
     "GET /v1/reviews/stats": "review",

@@ -40,6 +40,7 @@ from buckler.serve.rollouts import add_rollouts
 from buckler.serve.runner import Limits, Runner
 from buckler.serve.settings import HUNG_AFTER_S, Settings
 from buckler.serve.stored import Rings, Stored, open_stored
+from buckler.serve.streams import add_suspects, open_streams
 from buckler.serve.v2 import V2, Answer, add_v2, paths
 from buckler.serve.watch import Watch, Watcher
 from buckler.store.engine import Store
@@ -89,6 +90,9 @@ def create_app(
         registry.register(MonitorCounts(stored.monitor))
         follower = follow(stored.store, runner, bundle, make, settings, logger)
         watchers = (*watchers, stored.monitor, follower)
+    streams = open_streams(guard.spec, settings, stored, registry, logger)
+    if streams is not None:
+        watchers = (*watchers, streams.watcher)
     quota, watch = Quota(1 / settings.workers), Watch(watchers, logger)
 
     def not_ready() -> str:
@@ -104,7 +108,7 @@ def create_app(
         redirect_slashes=False,
         lifespan=_lifespan(runner, stored, watch),
     )
-    app.state.runner, app.state.stored = runner, stored
+    app.state.runner, app.state.stored, app.state.streams = runner, stored, streams
     routes = (CLASSIFY, LIVE, READY, METRICS, OPENAPI, DOCS, STYLE, *paths(settings, guard.digest))
     app.add_middleware(GZipMiddleware, minimum_size=_ZIPPED, compresslevel=4)
     app.add_middleware(
@@ -117,12 +121,14 @@ def create_app(
     )
     answer_errors(app)
     keeper = None if stored is None else stored.keeper
-    desk = Desk(runner, quota, settings.deadline_s, settings.queue_bytes, keeper, watch)
+    suspects = None if streams is None else streams.suspects
+    desk = Desk(runner, quota, settings.deadline_s, settings.queue_bytes, keeper, watch, suspects)
     intake, answer = Intake(guard.spec, settings), _answer(desk)
     _add_classify(app, guard, intake, settings, answer)
     add_v2(app, V2(guard, intake, settings, answer, lambda: not not_ready(), runner.of))
     _add_health(app, not_ready)
     _add_metrics(app, metrics)
+    add_suspects(app, streams)
     if stored is not None:
         add_reviews(app, stored, intake)
         add_rollouts(app, stored, intake, registry)

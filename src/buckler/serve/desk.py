@@ -5,6 +5,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
+from numpy.typing import NDArray
+
 from buckler.serve.access import Caller
 from buckler.serve.arms import Arms
 from buckler.serve.inputs import Inputs
@@ -12,6 +15,7 @@ from buckler.serve.judged import Judged
 from buckler.serve.keep import Keeper
 from buckler.serve.quota import Quota
 from buckler.serve.refusal import RefusedError, busy
+from buckler.serve.suspects import Suspects, suspicious
 from buckler.serve.watch import Watch
 
 
@@ -23,6 +27,7 @@ class Desk:
         max_bytes: of the image files of all requests that are not answered yet.
         keeper: None: nothing is kept.
         watch: is shown every answer before it leaves; None: nobody watches.
+        suspects: whose inputs are not accepted, or answered rarely; None: nobody's.
     """
 
     def __init__(
@@ -33,6 +38,7 @@ class Desk:
         max_bytes: int,
         keeper: Keeper | None = None,
         watch: Watch | None = None,
+        suspects: Suspects | None = None,
     ) -> None:
         self._arms = arms
         self._quota = quota
@@ -40,6 +46,7 @@ class Desk:
         self._max_bytes = max_bytes
         self._keeper = keeper
         self._watch = watch
+        self._suspects = suspects
         self._held = 0
 
     def check(self, caller: Caller) -> None:
@@ -55,7 +62,10 @@ class Desk:
         with self._holding(inputs.file_bytes):
             self._quota.take(caller.key, len(inputs))
             try:
+                rows = await self._caught(caller, inputs)
                 judged = await self._arms.answer(caller.id, inputs.x, until)
+                if rows is not None:
+                    judged = suspicious(judged, rows)
                 if self._keeper is not None:
                     judged = await self._keeper.keep(request_id, caller.id, inputs, judged, until)
             except RefusedError as error:
@@ -65,6 +75,11 @@ class Desk:
         if self._watch is not None:
             self._watch.show(caller.id, request_id, inputs.x, judged)
         return judged
+
+    async def _caught(self, caller: Caller, inputs: Inputs) -> NDArray[np.bool_] | None:
+        if self._suspects is None:
+            return None
+        return await self._suspects.rows(caller.id, inputs.x)
 
     @contextmanager
     def _holding(self, nbytes: int) -> Iterator[None]:

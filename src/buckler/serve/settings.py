@@ -14,6 +14,7 @@ _PREFIX = "BUCKLER_"
 HUNG_AFTER_S = 1.5
 """Where nothing else was set or measured: health tells within 2 s."""
 Expose = Literal["verdict", "scores"]
+Streams = Literal["off", "flag", "suspicious", "throttle"]
 _HIDDEN = (
     "secret",
     "store",
@@ -64,6 +65,9 @@ class Settings(BaseSettings):
         accepted_sample: share of ACCEPTED rows, drawn at random, that people review all the same.
         webhook: a URL that is told what happens in the review queue.
         webhook_secret: signs what is sent there.
+        streams: look for runs of near-equal images: "flag" lists clients that send them;
+            "suspicious" accepts none of their next inputs; "throttle" answers few of them.
+        streams_hold_s: seconds that a client stays under suspicion.
         session_secrets: sign people's sessions on the pages, with commas between; the first one
             signs, all are accepted. None: one that is kept in the store.
         false_alarm_days, rows_per_day: the alarms of a bundle may page for nothing once in so many
@@ -115,6 +119,8 @@ class Settings(BaseSettings):
     alert_urls: SecretStr = SecretStr("")
     runbooks: str = "docs/guide/monitoring.md"
     session_secrets: SecretStr = SecretStr("")
+    streams: Streams = "off"
+    streams_hold_s: float = Field(default=3600.0, gt=0, le=30 * 86_400)
 
     @classmethod
     def read(cls, **given: Any) -> Self:

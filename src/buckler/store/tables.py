@@ -320,3 +320,18 @@ alerts = sa.Table(
         postgresql_where=sa.text("resolved IS NULL"),
     ),
 )
+
+# Who sent runs of near-equal inputs, and near which; gone when it expires.
+suspects = sa.Table(
+    "suspects",
+    metadata,
+    _id(),
+    _text("client"),
+    _text("kind"),
+    _count("near"),
+    _time("since"),
+    _time("until"),
+    _count("grace"),
+    _text("cells"),
+    sa.Index("suspects_until", "until"),
+)
