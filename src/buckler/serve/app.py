@@ -4,45 +4,37 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.middleware.gzip import GZipMiddleware
 
-from buckler.errors import PolicyError, UsageError
 from buckler.guard import Guard
 from buckler.ops.access import KeyRing
 from buckler.serve import contract, v2_contract
 from buckler.serve.access import Access, check_gates, gate
 from buckler.serve.alerts import add_alerts
-from buckler.serve.arms import Arms, Served
 from buckler.serve.body import Intake
 from buckler.serve.desk import Desk
 from buckler.serve.direct import Direct
 from buckler.serve.docs import DOCS, STYLE, add_docs
 from buckler.serve.frame import Frame
 from buckler.serve.inputs import Inputs
-from buckler.serve.judged import Judged, checked, join, judging
-from buckler.serve.keys import read_keys
-from buckler.serve.monitor import MonitorCounts
-from buckler.serve.observe import Metrics, StoreCounts, batch_sizes, stderr_log
+from buckler.serve.judged import Judged
+from buckler.serve.observe import Metrics, stderr_log
 from buckler.serve.outputs import shown, verdicts
 from buckler.serve.pages import add_pages
-from buckler.serve.quota import Quota
+from buckler.serve.parts import Parts, assemble
 from buckler.serve.refusal import NOT_READY, answer_errors, reply
 from buckler.serve.reviews import add_reviews
-from buckler.serve.rolling import follow
 from buckler.serve.rollouts import add_rollouts
-from buckler.serve.runner import Limits, Runner
-from buckler.serve.settings import HUNG_AFTER_S, Settings
-from buckler.serve.stored import Rings, Stored, open_stored
-from buckler.serve.streams import add_suspects, open_streams
+from buckler.serve.settings import Settings
+from buckler.serve.streams import add_suspects
 from buckler.serve.v2 import V2, Answer, add_v2, paths
-from buckler.serve.watch import Watch, Watcher
+from buckler.serve.watch import Watcher
 from buckler.store.engine import Store
 from buckler.store.shared import session_secret
 
@@ -76,29 +68,8 @@ def create_app(
         the queue; StoreDownError; PolicyError if the settings ask for another bundle than the
         guard's, or the guard draws at random and nobody set the secret of its draws.
     """
-    _check(guard, settings)
     logger = stderr_log() if log else None
-    if keys is None and settings.keys_file is not None:
-        keys = read_keys(settings.keys_file)
-    registry = CollectorRegistry()
-    make = partial(_runner, settings=settings, on_batch=batch_sizes(registry))
-    runner = Arms(Served(guard, make(guard)))
-    stored = open_stored(settings, logger, lambda: runner.guards, store)
-    if stored is not None:
-        keys = stored.keys if keys is None else Rings((keys, stored.keys))
-        registry.register(StoreCounts(stored.recorder, stored.duties))
-        registry.register(MonitorCounts(stored.monitor))
-        follower = follow(stored.store, runner, bundle, make, settings, logger)
-        watchers = (*watchers, stored.monitor, follower)
-    streams = open_streams(guard.spec, settings, stored, registry, logger)
-    if streams is not None:
-        watchers = (*watchers, streams.watcher)
-    quota, watch = Quota(1 / settings.workers), Watch(watchers, logger)
-
-    def not_ready() -> str:
-        return runner.not_ready or ("" if stored is None else stored.not_ready)
-
-    metrics = Metrics(runner, registry, lambda: not not_ready())
+    parts = assemble(guard, settings, logger, keys, store, watchers, bundle)
     app = FastAPI(
         title="Buckler",
         version=version("buckler"),
@@ -106,9 +77,14 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        lifespan=_lifespan(runner, stored, watch),
+        lifespan=_lifespan(parts),
     )
-    app.state.runner, app.state.stored, app.state.streams = runner, stored, streams
+    app.state.runner, app.state.stored, app.state.streams = (
+        parts.arms,
+        parts.stored,
+        parts.streams,
+    )
+    metrics = Metrics(parts.arms, parts.registry, lambda: not parts.not_ready)
     routes = (CLASSIFY, LIVE, READY, METRICS, OPENAPI, DOCS, STYLE, *paths(settings, guard.digest))
     app.add_middleware(GZipMiddleware, minimum_size=_ZIPPED, compresslevel=4)
     app.add_middleware(
@@ -116,67 +92,33 @@ def create_app(
         metrics=metrics,
         routes=frozenset(routes),
         log=logger,
-        closing=lambda: runner.draining,
+        closing=lambda: parts.arms.draining,
         https=settings.https,
     )
     answer_errors(app)
-    keeper = None if stored is None else stored.keeper
-    suspects = None if streams is None else streams.suspects
-    desk = Desk(runner, quota, settings.deadline_s, settings.queue_bytes, keeper, watch, suspects)
-    intake, answer = Intake(guard.spec, settings), _answer(desk)
+    desk = parts.desk()
+    _add_routes(app, parts, desk, metrics)
+    gate(app, Access(parts.keys, parts.quota, desk.check))
+    return app
+
+
+def _add_routes(app: FastAPI, parts: Parts, desk: Desk, metrics: Metrics) -> None:
+    guard, settings, stored = parts.guard, parts.settings, parts.stored
+    intake, answer = parts.intake(), _answer(desk)
     _add_classify(app, guard, intake, settings, answer)
-    add_v2(app, V2(guard, intake, settings, answer, lambda: not not_ready(), runner.of))
-    _add_health(app, not_ready)
+    add_v2(app, V2(guard, intake, settings, answer, lambda: not parts.not_ready, parts.arms.of))
+    _add_health(app, parts)
     _add_metrics(app, metrics)
-    add_suspects(app, streams)
+    add_suspects(app, parts.streams)
     if stored is not None:
         add_reviews(app, stored, intake)
-        add_rollouts(app, stored, intake, registry)
+        add_rollouts(app, stored, intake, parts.registry)
         add_alerts(app, stored, intake)
         signing = settings.signing or (session_secret(stored.store, time.time()),)
         add_pages(
             app, guard, stored.store, signing=signing, https=settings.https, known=stored.secret
         )
     add_docs(app)
-    gate(app, Access(keys, quota, desk.check))
-    return app
-
-
-def _check(guard: Guard, settings: Settings) -> None:
-    if guard.random and not guard.secret:
-        raise PolicyError(
-            "this bundle's guard draws at random, and whoever knows the secret of its draws can "
-            "choose them: set BUCKLER_SECRET"
-        )
-    if settings.digest is not None and guard.digest != settings.digest:
-        raise PolicyError(
-            f"the guard's digest must be {settings.digest}. Got {guard.digest or 'none'}: refused"
-        )
-
-
-def _runner(guard: Guard, settings: Settings, on_batch: Callable[[int], None]) -> Runner[Judged]:
-    blank = guard.spec.blank()
-    row_bytes = blank.nbytes
-    if settings.max_rows * row_bytes > settings.queue_bytes:
-        raise UsageError(
-            f"queue_bytes must hold a request of max_rows ({settings.max_rows}) inputs of "
-            f"{row_bytes} bytes each. Got {settings.queue_bytes}"
-        )
-    judge = judging(guard)
-    return Runner(
-        lambda x: checked(judge(x)),
-        join,
-        blank,
-        Limits(
-            batch_rows=settings.batch_rows,
-            queue_rows=settings.queue_rows,
-            queue_bytes=settings.queue_bytes,
-            hung_after_s=settings.hung_after_s or HUNG_AFTER_S,
-            heartbeat_s=settings.heartbeat_s,
-            abandonments=settings.abandonments,
-        ),
-        on_batch,
-    )
 
 
 def _answer(desk: Desk) -> Answer:
@@ -214,14 +156,14 @@ def _add_classify(
     )
 
 
-def _add_health(app: FastAPI, not_ready: Callable[[], str]) -> None:
+def _add_health(app: FastAPI, parts: Parts) -> None:
     @app.get(LIVE, summary="The process answers", responses=v2_contract.live())
     async def live() -> Response:
         return reply(200, {"live": True})
 
     @app.get(READY, summary="Requests may be sent", responses=v2_contract.ready())
     async def ready() -> Response:
-        why = not_ready()
+        why = parts.not_ready
         if not why:
             return reply(200, {"live": True, "ready": True})
         error = f"the gateway is not ready: {NOT_READY[why]}"
@@ -241,20 +183,12 @@ def _add_metrics(app: FastAPI, metrics: Metrics) -> None:
         return Response(page, media_type=CONTENT_TYPE_LATEST)
 
 
-def _lifespan(
-    runner: Arms, stored: Stored | None, watch: Watch
-) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(parts: Parts) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         check_gates(app)
-        if stored is not None:
-            stored.start()
-        watch.start()
-        await asyncio.to_thread(runner.start)
+        await asyncio.to_thread(parts.start)
         yield
-        await asyncio.to_thread(runner.stop)
-        await asyncio.to_thread(watch.stop)
-        if stored is not None:
-            await asyncio.to_thread(stored.stop)
+        await asyncio.to_thread(parts.stop)
 
     return lifespan
