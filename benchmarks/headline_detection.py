@@ -1,6 +1,6 @@
 """The guard as a detector: what it catches of attacks that know nothing of it, at which price."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,12 +33,16 @@ def suspicion(view: Classifier, x: Tensor) -> np.ndarray:
 
 
 def measured(
-    guard: Guard, data: Dataset, standard: nn.Module, surrogate: nn.Module, eps: Sequence[float]
+    guards: Mapping[str, Guard],
+    data: Dataset,
+    standard: nn.Module,
+    surrogate: nn.Module,
+    eps: Sequence[float],
 ) -> Json:
-    """Realised review rates over re-splits of calibrate and verify, and the share of attacks on the
-    undefended net that go to review at 1 % of clean inputs."""
-    view = guard.attack_view()
-    clean = np.concatenate([suspicion(view, data[name].x) for name in ("calibrate", "verify")])
+    """Realised review rates of "guard" over re-splits of calibrate and verify, and the share of
+    attacks on the undefended net that each of the guards sends to review at 1 % of clean inputs."""
+    guard = guards["guard"]
+    clean = _clean(guard, data)
     cut = len(data["calibrate"])
     target = guard.rule.calibration.target  # type: ignore[attr-defined]
     realised = []
@@ -46,7 +50,10 @@ def measured(
         order = draws.permutation(draws.derive(0, "re-split"), split, len(clean)).numpy()
         limit = conformal_threshold(clean[order[:cut]].tolist(), target).value
         realised.append(float((clean[order[cut:]] > limit).mean()))
-    limit = float(np.quantile(clean, 1 - _FPR))
+    views = {name: each.attack_view() for name, each in guards.items()}
+    limits = {
+        name: float(np.quantile(_clean(each, data), 1 - _FPR)) for name, each in guards.items()
+    }
     rows = drawn(data["test"], 1000, 1)
     x, y = data["test"].x[rows], data["test"].y[rows]
     caught = []
@@ -62,16 +69,22 @@ def measured(
                 fools = (standard(x_adv).argmax(1) != y) & (standard(x).argmax(1) == y)
             if not bool(fools.any()):
                 continue
-            hits = suspicion(view, x_adv[fools]) > limit
-            caught.append(
-                {
-                    "attack": name,
-                    "eps": radius,
-                    "fooling": int(fools.sum()),
-                    "caught": vars(wilson(int(hits.sum()), len(hits))),
-                }
-            )
-    verify = suspicion(view, data["verify"].x) > 0
+            for system, view in views.items():
+                hits = suspicion(view, x_adv[fools]) > limits[system]
+                with torch.no_grad():
+                    answer = view(x_adv[fools])[:, :-1].argmax(1)
+                stopped = hits | (answer == y[fools]).numpy()
+                caught.append(
+                    {
+                        "system": system,
+                        "attack": name,
+                        "eps": radius,
+                        "fooling": int(fools.sum()),
+                        "caught": vars(wilson(int(hits.sum()), len(hits))),
+                        "stopped": vars(wilson(int(stopped.sum()), len(hits))),
+                    }
+                )
+    verify = suspicion(views["guard"], data["verify"].x) > 0
     return {
         "target": target,
         "realised_mean": float(np.mean(realised)),
@@ -80,6 +93,11 @@ def measured(
         "n": [cut, len(clean) - cut],
         "caught_at_1_percent": caught,
     }
+
+
+def _clean(guard: Guard, data: Dataset) -> np.ndarray:
+    view = guard.attack_view()
+    return np.concatenate([suspicion(view, data[name].x) for name in ("calibrate", "verify")])
 
 
 def reviewed(

@@ -40,17 +40,20 @@ def table(facts: Json) -> str:
 def _sentences(facts: Json) -> list[str]:
     found, latency = facts["detection"], facts["latency"]
     spent = _minutes(facts)
-    caught = "; ".join(
-        f"{c['attack']} at {c['eps']:.3g}: {_rate(c['caught'])} of {c['fooling']}"
+    caught = [
+        f"  - {c['system']}, {c['attack']} at {c['eps']:.3g}: caught {_rate(c['caught'])}, caught "
+        f"or answered right {_rate(c['stopped'])}, of {c['fooling']}"
         for c in found["caught_at_1_percent"]
-    )
+    ]
     detectors = ", ".join(facts["built"]["detectors"]["detectors"])
     weights = ", ".join(f"{weight:.2g}" for weight in facts["built"]["weights"])
     return [
         f"- Review rate on clean inputs: target {found['target']:.2%}, mean of "
         f"{len(found['realised'])} re-splits {found['realised_mean']:.2%} "
         f"(n = {found['n'][0]} to calibrate, {found['n'][1]} to verify).",
-        f"- Caught at 1 % of clean inputs, of those that fool the undefended net: {caught}.",
+        "- Points that fool the undefended net, whose makers know nothing of the guard; caught: "
+        "sent to review at a threshold that sends 1 % of clean inputs there:",
+        *caught,
         f"- Points made for the undefended net at eps {facts['eps'][0]:g}: sent to review "
         + ", ".join(f"{_rate(row['reviewed'])} by {row['system']}" for row in facts["static"])
         + ".",
@@ -121,7 +124,7 @@ def bars(name: str, facts: Json) -> list[Bar]:
             0.67,
         )
     )
-    listed += _others(facts)
+    listed += _others(name, facts)
     return listed
 
 
@@ -137,16 +140,16 @@ def _singles(name: str, row: Json) -> list[Bar]:
     return found
 
 
-def _others(facts: Json) -> list[Bar]:
+def _others(name: str, facts: Json) -> list[Bar]:
     pixel = {row["system"]: row["success"] for row in facts["pixels"]}
     found, latency = facts["detection"], facts["latency"]
     one = latency["one"]
     listed = [
         _bar("one pixel on the guard", pixel["guard"], "<=", 0.01),
         Bar(
-            "one pixel, guard / undefended",
-            pixel["guard"]["value"] / max(pixel["standard"]["value"], 1e-9),
-            pixel["guard"]["n"], None, "<=", 0.5,
+            "one pixel: half of the undefended net's success, less the guard's",
+            pixel["standard"]["value"] / 2 - pixel["guard"]["value"],
+            pixel["guard"]["n"], None, ">=", 0.0,
         ),
         Bar(
             "review rate, mean of re-splits of calibrate and verify, points from the target",
@@ -165,10 +168,14 @@ def _others(facts: Json) -> list[Bar]:
         ),
         Bar("training of the guard on 2 cores, minutes", _minutes(facts), 1, None, "<=", _MINUTES),
     ]  # fmt: skip
-    listed += [
-        _bar(f"caught at 1 %: {c['attack']}, eps {c['eps']:.3g}", c["caught"], ">=", 0.9)
-        for c in found["caught_at_1_percent"]
-    ]
+    if name == "mnist":
+        listed += [
+            _bar(
+                f"caught at 1 %, {c['system']}: {c['attack']}, eps {c['eps']:.3g}",
+                c["caught"], ">=", 0.9,
+            )
+            for c in found["caught_at_1_percent"] if c["system"] != "guard"
+        ]  # fmt: skip
     return listed
 
 
