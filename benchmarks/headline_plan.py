@@ -69,7 +69,7 @@ def _fashion() -> Plan:
         standard=make("standard", "standard", "wide", 8, 0.1),
         members=(
             make("pgd", "ramps", "ramps", 20, 0.1, beyond=1.1),
-            make("certified", "ramps-certified", "ramps", 24, 0.1, 1),
+            make("trades", "ramps-trades", "ramps", 20, 0.1, 1),
         ),
         article=tuple(make(kind, kind, "wide", 8, 0.1) for kind in ARTICLE[1:]),
         review_rate=0.007,
