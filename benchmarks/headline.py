@@ -33,7 +33,13 @@ from buckler.attacks.suites import Suite, strong
 from buckler.data import Dataset
 from buckler.defenses import defense
 from buckler.guard import Guard, article, calibrate
-from buckler.harden import choose_detectors, choose_weights, transfer_matrix, usual_scores
+from buckler.harden import (
+    Scores,
+    choose_detectors,
+    choose_weights,
+    transfer_matrix,
+    usual_scores,
+)
 from buckler.protocols import Threat
 from buckler.stats import wilson
 from buckler.threats import Corruption, LpBall, Patch, PixelBudget, Spatial
@@ -136,6 +142,59 @@ def _scene(plan: Plan, data: Dataset, place: Path) -> tuple[Scene, Json]:
     """Nets, guards, and the targets that attackers get."""
     nets = {net.name: net for net in trained(plan.trainings, data)}
     members = [nets[member.name].net for member in plan.members]
+    bare = {label: nets[label].net for label in ("standard", *(m.name for m in plan.members))}
+    identities = {label: _digest(net) for label, net in bare.items()}
+    built = _chosen(plan, data, members, list(identities.values())[1:], place)
+    weights, scores = tuple(built["weights"]), Scores(*map(_tupled, built["detectors"].values()))
+    guard = calibrate(
+        data,
+        members,
+        weights,
+        views=[defense(name) for name in scores.views],
+        detectors=scores.detectors,
+        review_rate=plan.review_rate,
+    )
+    witness = calibrate(
+        data,
+        (*members, nets["standard"].net),
+        (*weights, _WITNESSED),
+        detectors=("members",),
+        review_rate=plan.review_rate,
+    )
+    baseline = article(data, [nets[name].net for name in ("standard", "mixed", "noise")])
+    few = data["test"].x[:64]
+    targets = {label: of_model(net, data.spec, few, label) for label, net in bare.items()}
+    targets["article's guard"] = of_guard(baseline, "article's guard", draws=4)
+    targets[WITNESS] = of_guard(witness, WITNESS)
+    targets["guard"] = of_guard(guard)
+    shape = (weights, plan.review_rate, repr(guard.rule.threshold), repr(scores))
+    identities["guard"] = hashlib.sha256(
+        repr((shape, [identities[m.name] for m in plan.members])).encode()
+    ).hexdigest()
+    identities["article's guard"] = hashlib.sha256(
+        repr([_digest(nets[name].net) for name in ("standard", "mixed", "noise")]).encode()
+    ).hexdigest()
+    identities[WITNESS] = hashlib.sha256(
+        repr((shape[:2], witness.rule.threshold, list(identities.values()))).encode()
+    ).hexdigest()
+    built["threshold"] = asdict(guard.rule.calibration)  # type: ignore[attr-defined]
+    return Scene(plan, data, nets, guard, witness, targets, identities, place), built
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _chosen(
+    plan: Plan, data: Dataset, members: list[nn.Module], identities: list[str], place: Path
+) -> Json:
+    """The mixture and the detectors that the select split chose; kept by what they were chosen
+    from."""
+    facts = repr((identities, plan.review_rate, max(plan.eps), data.digest()))
+    path = place / f"chosen-{hashlib.sha256(facts.encode()).hexdigest()[:12]}.json"
+    if path.exists():
+        kept: Json = files.read_json(path)
+        return kept
     select, threat = data["select"], LpBall("linf", max(plan.eps))
     best, tried = choose_weights(
         members, select.x, select.y, threat, review_rate=plan.review_rate, allowed_loss=0.005
@@ -148,48 +207,15 @@ def _scene(plan: Plan, data: Dataset, place: Path) -> tuple[Scene, Json]:
         threat,
         review_rate=plan.review_rate,
     )
-    guard = calibrate(
-        data,
-        members,
-        best.weights,
-        views=[defense(name) for name in scores.views],
-        detectors=scores.detectors,
-        review_rate=plan.review_rate,
-    )
-    witness = calibrate(
-        data,
-        (*members, nets["standard"].net),
-        (*best.weights, _WITNESSED),
-        detectors=("members",),
-        review_rate=plan.review_rate,
-    )
-    baseline = article(data, [nets[name].net for name in ("standard", "mixed", "noise")])
-    few = data["test"].x[:64]
-    bare = {label: nets[label].net for label in ("standard", *(m.name for m in plan.members))}
-    targets = {label: of_model(net, data.spec, few, label) for label, net in bare.items()}
-    targets["article's guard"] = of_guard(baseline, "article's guard", draws=4)
-    targets[WITNESS] = of_guard(witness, WITNESS)
-    targets["guard"] = of_guard(guard)
-    identities = {label: _digest(net) for label, net in bare.items()}
-    shape = (best.weights, plan.review_rate, repr(guard.rule.threshold), repr(scores))
-    identities["guard"] = hashlib.sha256(
-        repr((shape, [identities[m.name] for m in plan.members])).encode()
-    ).hexdigest()
-    identities["article's guard"] = hashlib.sha256(
-        repr([_digest(nets[name].net) for name in ("standard", "mixed", "noise")]).encode()
-    ).hexdigest()
-    identities[WITNESS] = hashlib.sha256(
-        repr((shape[:2], witness.rule.threshold, list(identities.values()))).encode()
-    ).hexdigest()
-    built: Json = {
+    found: Json = {
         "weights": best.weights,
         "tried": [asdict(mixture) for mixture in tried],
         "detectors": asdict(scores),
         "detectors_tried": [asdict(candidate) for candidate in compared],
         "transfer": transfer_matrix(members, select.x[:500], select.y[:500], threat),
-        "threshold": asdict(guard.rule.calibration),  # type: ignore[attr-defined]
     }
-    return Scene(plan, data, nets, guard, witness, targets, identities, place), built
+    files.write_json(path, found)
+    return found
 
 
 def _digest(net: nn.Module) -> str:

@@ -225,7 +225,7 @@ def test_an_interrupt_says_that_work_is_kept(run, project, monkeypatch):
     from buckler.cli import steps_harden
 
     monkeypatch.setattr(steps_harden, "harden", interrupted)
-    monkeypatch.setattr("buckler.cli.main.os._exit", sys.exit)
+    monkeypatch.setattr("buckler.cli.entry.os._exit", sys.exit)
     code, _, err = run("harden", "-c", project(QUICK))
     assert code == 130
     assert "the same command goes on from there" in " ".join(err.split())
@@ -393,7 +393,7 @@ def test_harden_keeps_to_the_minutes_and_says_so_first(run, project, monkeypatch
     code, out, _ = run("harden", "-c", path, "--minutes", "0.05")
     assert "members is of these inputs" in " ".join(out.split())
     monkeypatch.setattr("buckler.cli.steps_harden.harden", interrupted)
-    monkeypatch.setattr("buckler.cli.main.os._exit", sys.exit)
+    monkeypatch.setattr("buckler.cli.entry.os._exit", sys.exit)
     assert run("harden", "-c", path)[0] == 130  # whole trainings are asked for: not skipped
 
 
