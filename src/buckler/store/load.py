@@ -1,6 +1,7 @@
 """What reviewers did over time, whether they agree, and what their decisions say of all rows."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import sqlalchemy as sa
@@ -23,6 +24,14 @@ class Seen:
     accepted: Stratum
 
 
+def waiting(store: Store) -> int:
+    """Items that nobody has decided yet."""
+    pending = reviews.c.state.in_(("waiting", "grouped", "parked"))
+    count = sa.select(sa.func.count()).select_from(reviews)
+    with store.read() as connection:
+        return connection.scalar(count.where(pending, reviews.c.origin != "known")) or 0
+
+
 def decided_daily(store: Store, now: float, days: int) -> list[tuple[float, int]]:
     """(unix seconds at which the day begins in UTC, items decided): the last days, today too."""
     first = now // _DAY_S - days + 1
@@ -31,7 +40,7 @@ def decided_daily(store: Store, now: float, days: int) -> list[tuple[float, int]
     with store.read() as connection:
         found = [
             connection.scalar(count.where(reviews.c.decided >= a, reviews.c.decided < b)) or 0
-            for a, b in zip(bounds, bounds[1:], strict=False)
+            for a, b in pairwise(bounds)
         ]
     return list(zip(bounds, found, strict=False))
 

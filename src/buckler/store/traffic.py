@@ -51,26 +51,15 @@ def slots(store: Store, since: float, until: float, step: float) -> list[Slot]:
     since: is taken down to a whole step.
     """
     first, last = int(since // step), int(-(-until // step))
-    start, end = sa.bindparam("start"), sa.bindparam("end")
     # A sum a slot, each of one stretch of an index, in order: nothing is sorted.
-    added = sa.select(
-        sa.func.coalesce(sa.func.sum(events.c.accepted), 0),
-        sa.func.coalesce(sa.func.sum(events.c.suspicious), 0),
-    ).where(events.c.at >= start, events.c.at < end, events.c.kind == "request")
-    attacks = sa.select(sa.func.count()).where(
-        reviews.c.created >= start,
-        reviews.c.created < end,
-        reviews.c.origin != "known",
-        reviews.c.outcome == "adversarial",
-    )
-    found = []
     with store.read() as connection:
-        for n in range(first, last):
-            stretch = {"start": n * step, "end": (n + 1) * step}
-            accepted, suspicious = connection.execute(added, stretch).one()
-            confirmed = connection.scalar(attacks, stretch) or 0
-            found.append(Slot(n * step, int(accepted), int(suspicious), int(confirmed)))
-    return found
+        return [_slot(connection, n * step, (n + 1) * step) for n in range(first, last)]
+
+
+def total(store: Store, since: float, until: float) -> Slot:
+    """All of [since, until)."""
+    with store.read() as connection:
+        return _slot(connection, since, until)
 
 
 def marks(store: Store, since: float, until: float) -> list[Mark]:
@@ -112,3 +101,23 @@ def scores(store: Store, since: float, bundle: str) -> dict[str, Counter[int]]:
                     found.setdefault(name, Counter()).update(dict(enumerate(counts)))
     return found
 
+
+_START: Final = sa.bindparam("start", type_=sa.Double)
+_END: Final = sa.bindparam("end", type_=sa.Double)
+_ADDED: Final = sa.select(
+    sa.func.coalesce(sa.func.sum(events.c.accepted), 0),
+    sa.func.coalesce(sa.func.sum(events.c.suspicious), 0),
+).where(events.c.at >= _START, events.c.at < _END, events.c.kind == "request")
+_ATTACKS: Final = sa.select(sa.func.count()).where(
+    reviews.c.created >= _START,
+    reviews.c.created < _END,
+    reviews.c.origin != "known",
+    reviews.c.outcome == "adversarial",
+)
+
+
+def _slot(connection: sa.Connection, start: float, end: float) -> Slot:
+    stretch = {"start": start, "end": end}
+    accepted, suspicious = connection.execute(_ADDED, stretch).one()
+    confirmed = connection.scalar(_ATTACKS, stretch) or 0
+    return Slot(start, int(accepted), int(suspicious), int(confirmed))

@@ -1,0 +1,97 @@
+"""The dashboard in a real browser without a network: each page, wide and narrow, light and dark."""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from buckler.serve import create_app
+from buckler.serve.dash_views import Views
+from buckler.store.engine import open_store
+from buckler.store.users import add_user
+from tests.store.made import add
+
+from .dashed import fill, row
+from .desks import PASSWORD
+from .rolled import ALL, bundle
+from .stored import new_key, url_in
+from .tiny import CLASSIFY, LEFT, body, settings, tiny_guard
+
+pytestmark = pytest.mark.slow
+CHROMIUM = "/usr/bin/chromium"
+PAGES = ("", "attacks", "confidence", "rollout", "load", "impact", "alerts", "clients", "bundle")
+PRICES = "?missed=400&review=2&false_alarm=1"
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    store = open_store(url_in(tmp_path))
+    fill(store)
+    add_user(store, "olga", PASSWORD, ("operate", "review"), time.time(), "test")
+    app = create_app(tiny_guard(), settings(store=url_in(tmp_path)), log=False, store=store)
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None))
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server.should_exit = True
+    thread.join(20)
+    listener.close()
+
+
+@pytest.fixture
+def page(url: str) -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not Path(CHROMIUM).exists():
+        pytest.skip(f"chromium is not installed: {CHROMIUM}")
+    flags = ["--no-sandbox", "--disable-background-networking"]
+    with api.sync_playwright() as tool:
+        program = tool.chromium.launch(executable_path=CHROMIUM, args=flags)
+        page = program.new_page(viewport={"width": 1280, "height": 900})
+        page.goto(f"{url}/login?next=/dashboard")
+        page.get_by_label("Name").fill("olga")
+        page.get_by_label("Password").fill(PASSWORD)
+        page.keyboard.press("Enter")
+        page.wait_for_selector("html[data-ready=yes]", timeout=30_000)
+        yield page
+        program.close()
+
+
+def test_each_page_wide_and_narrow_light_and_dark(page: Any, url: str) -> None:
+    """BUCKLER_SHOTS: a folder to write pictures of the pages to."""
+    asked: list[str] = []
+    complaints: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda said: complaints.append(f"{said.type}: {said.text}"))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    shots = os.environ.get("SHOTS", "")
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        for width in (1280, 390):
+            page.set_viewport_size({"width": width, "height": 900})
+            for name in PAGES:
+                page.goto(f"{url}/dashboard/{name}".rstrip("/") + (PRICES if name == "impact" else ""))
+                page.wait_for_selector("html[data-ready=yes]", timeout=30_000)
+                wide = page.evaluate("document.documentElement.scrollWidth")
+                assert wide <= width, (name, width, wide)
+                drawn = page.locator(".drawn").count()
+                assert page.locator(".drawn .main-svg").count() >= drawn, name
+                if shots:
+                    path = f"{shots}/dashboard-{name or 'overview'}-{scheme}-{width}.png"
+                    page.screenshot(path=path, full_page=True)
+    assert complaints == []
+    assert all(each.startswith(url) for each in asked)
+
+
+def test_a_verdict_changes_the_page_that_is_open(page: Any, url: str) -> None:
+    page.wait_for_selector("html[data-live=yes]", timeout=20_000)
+    before = page.locator("[data-live=minute]").inner_text()
+    answer = page.request.post(f"{url}{CLASSIFY}", data=body(LEFT, LEFT, LEFT))
+    assert answer.status == 401  # there are keys: a page's cookie is none
+    assert before
