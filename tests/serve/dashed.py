@@ -83,4 +83,3 @@ def fill(store: Store, now: float | None = None) -> float:
     mark = suspects.Mark("1" * 32, EVIL, "near", 14, now - 240, now + 3600, 3, "00")
     suspects.put(store, [mark], now)
     return now
-

@@ -18,7 +18,7 @@ from buckler.ops.rollout import VERBS
 from buckler.serve.dash_views import Views
 from buckler.serve.door import Door, Throttle
 from buckler.serve.observe import Metrics
-from buckler.serve.pages import DASHBOARD, Handler, Shell, environment, put
+from buckler.serve.pages import DASHBOARD, MAY_LOAD, Handler, Shell, environment, put
 from buckler.serve.parts import Parts
 from buckler.serve.pulse import Pulse
 from buckler.serve.refusal import RefusedError
@@ -30,6 +30,11 @@ from buckler.store import alerts, rollouts
 
 READERS: Final[tuple[Role, ...]] = ("operate", "review", "admin")
 _ACTORS: Final[tuple[Role, ...]] = ("operate",)
+# plotly writes styles into the elements it makes; scripts stay this origin's own.
+_POLICY: Final = "content-security-policy"
+_DRAWN: Final = {
+    _POLICY: MAY_LOAD[_POLICY].replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
+}
 _ID: Final = re.compile("[0-9a-f]{32}")
 _PATH: Final = 1000
 
@@ -47,6 +52,7 @@ def add_dashboard(
     shell = Shell(Door(stored.store, signing, parts.settings.https, Throttle()), environment())
     views = Views(parts, stored, metrics, scores)
     pulse = Pulse(lambda: stored.ask(views.pulse), lambda: parts.arms.draining)
+    app.state.dashboard = views
     acts = _Acts(stored)
     script = _Script()
     for name, (template, read) in views.all().items():
@@ -68,7 +74,9 @@ def _page(
     async def page(visit: Visit) -> Answer:
         facts = await stored.ask(lambda: read(visit))
         may_act = not visit.user.roles.isdisjoint(_ACTORS)
-        return Page(template, {"page": name, "now": visit.now, "may_act": may_act, **facts})
+        drawn = _DRAWN if "figure" in facts or "charts" in facts else {}
+        shown = {"page": name, "now": visit.now, "may_act": may_act, **facts}
+        return Page(template, shown, headers=drawn)
 
     return page
 

@@ -86,9 +86,11 @@ def week_rows(claim: Impact) -> Rows:
         f"without the guard, {unit}": claim.before,
         f"with it, {unit}": claim.after,
         f"saved, {unit}": claim.saved,
-        "hours of review saved": claim.hours,
     }
-    return [[name, amount(r), f"{r.low:,.0f}", f"{r.high:,.0f}"] for name, r in ranges.items()]
+    money = [[name, amount(r), f"{r.low:,.0f}", f"{r.high:,.0f}"] for name, r in ranges.items()]
+    hours = claim.hours
+    told = [f"{each:,.1f}" for each in (hours.value, hours.low, hours.high)]
+    return [*money, ["hours of review saved", *told]]
 
 
 def amount(found: Range) -> str:

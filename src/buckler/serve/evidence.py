@@ -34,12 +34,16 @@ def evidence_of(path: str, digest: str) -> dict[str, Any]:
             )
         items = [
             {name: item[name] for name in ("name", "value", "bad_end", "op", "bar", "met", "n")}
-            for item in ([] if ruling is None else ruling["items"])
+            for item in ([] if ruling is None else ruling.get("items", ()))
         ]
     except (KeyError, TypeError, AttributeError):
         lacks.append("the evidence is of another form than this version reads")
         return {"ruling": None, "comparison": None, "lacks": lacks}
-    said = None if ruling is None else {**ruling, "items": items}
+    if ruling is None:
+        return {"ruling": None, "comparison": rows or None, "lacks": lacks}
+    struck = [str(each) for each in ruling.get("struck", ())]
+    at, passed = ruling.get("at"), ruling.get("passed") is True
+    said = {"passed": passed, "at": at, "items": items, "struck": struck}
     return {"ruling": said, "comparison": rows or None, "lacks": lacks}
 
 

@@ -31,23 +31,23 @@ def verdicts(slots: Sequence[Slot]) -> Figure:
 
 
 def attacks(slots: Sequence[Slot], marks: Sequence[Mark]) -> Figure:
-    """SUSPICIOUS and confirmed rows; a page is a triangle, a ticket a diamond above them."""
+    """SUSPICIOUS and confirmed rows; above them a page is a triangle, a ticket a diamond."""
     x = [when(slot.at) for slot in slots]
     top = max([1, *(slot.suspicious for slot in slots)])
-    signs = {"page": ("triangle-down", "bad"), "ticket": ("diamond-open", "ink")}
+    signs = {"page": ("triangle-down", "bad", 1.1), "ticket": ("diamond-open", "ink", 1.25)}
     raised = [
         {
             "type": "scatter",
             "mode": "markers",
             "name": f"{tier} alert",
             "x": [when(mark.at) for mark in marks if mark.tier == tier],
-            "y": [1.08 * top for mark in marks if mark.tier == tier],
+            "y": [height * top for mark in marks if mark.tier == tier],
             "text": [_plain(mark.title) for mark in marks if mark.tier == tier],
             "hoverinfo": "text+x",
             "marker": {"symbol": sign, "size": 13},
             "tone": tone,
         }
-        for tier, (sign, tone) in signs.items()
+        for tier, (sign, tone, height) in signs.items()
         if any(mark.tier == tier for mark in marks)
     ]
     return {

@@ -23,7 +23,7 @@ from buckler.serve.reviewing import Answer, Reviewing, Visit
 from buckler.store.engine import Store
 
 Handler = Callable[[Visit], Awaitable[Answer]]
-_MAY_LOAD: Final = {
+MAY_LOAD: Final = {
     "content-security-policy": "default-src 'none'; style-src 'self'; script-src 'self'; "
     "img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'",
@@ -127,7 +127,9 @@ class Shell:
             if isinstance(found, Response):
                 return found
             facts = {"user": user, "token": self.door.token(request), **found.facts}
-            return self.page(found.template, found.status, facts)
+            page = self.page(found.template, found.status, facts)
+            page.headers.update(found.headers)
+            return page
 
         return self.outside(answer)
 
@@ -141,7 +143,7 @@ class Shell:
                 found = await handler(request)
             except Exception as error:
                 found = self._told(request, error)
-            for name, value in _MAY_LOAD.items():
+            for name, value in MAY_LOAD.items():
                 found.headers.setdefault(name, value)
             return found
 
