@@ -55,14 +55,15 @@ def say(store: Store, name: str, kind: str, label: str | None, who: str, now: fl
     decide(store, made, now, Policy())
 
 
-def fill(store: Store, now: float | None = None) -> float:
-    """An hour of traffic with an attack in it. Returns: the time it ended."""
+def fill(store: Store, now: float | None = None, outside: str = EVIL) -> float:
+    """An hour of traffic with an attack in it. outside: every text that a client or another process
+    chose. Returns: the time it ended."""
     now = time.time() if now is None else now
     requests(store, *((now - 60 * minute - 5, 20 + minute % 7, minute % 2) for minute in range(60)))
-    requests(store, (now - 305, 4, 30), (now - 245, 6, 26), key=EVIL)
+    requests(store, (now - 305, 4, 30), (now - 245, 6, 26), key=outside)
     policy = Policy(client_cap=1000)
     for number in range(12):
-        (name,) = add(store, row(number, key=EVIL), now=now - 300, policy=policy)
+        (name,) = add(store, row(number, key=outside), now=now - 300, policy=policy)
         if number < 8:
             say(store, name, "adversarial", "right", "ann", now - 100)
         elif number < 10:
@@ -75,11 +76,21 @@ def fill(store: Store, now: float | None = None) -> float:
             say(store, name, "accept", None, "ann", now - 90)
     findings = (
         Finding("a", "page", "more rows than expected look unlike clean ones", {"rate": 0.21}),
-        Finding("b", "ticket", EVIL, {EVIL: EVIL}, EVIL, "drift", DIGEST, (EVIL,), EVIL),
+        Finding(
+            "b",
+            "ticket",
+            outside,
+            {outside: outside},
+            outside,
+            "drift",
+            DIGEST,
+            (outside,),
+            outside,
+        ),
     )
     with store.write() as connection:
         for finding in findings:
             alerts.raise_alert(connection, finding, now - 200, (), "")
-    mark = suspects.Mark("1" * 32, EVIL, "near", 14, now - 240, now + 3600, 3, "00")
+    mark = suspects.Mark("1" * 32, outside, "near", 14, now - 240, now + 3600, 3, "00")
     suspects.put(store, [mark], now)
     return now

@@ -21,7 +21,9 @@ function coloured(trace, tone) {
   const colour = tone[trace.tone] ?? tone.mark;
   const marker = { color: colour, line: { color: colour, width: 1 }, ...trace.marker };
   if (marker.pattern) marker.pattern = { ...marker.pattern, fgcolor: tone.ground, bgcolor: colour };
-  return { ...trace, marker, line: { color: colour, ...trace.line } };
+  // A bar of 0 would still have its outline.
+  const y = trace.type === "bar" ? trace.y.map((value) => value || null) : trace.y;
+  return { ...trace, y, marker, line: { color: colour, ...trace.line } };
 }
 
 function draw(place) {
