@@ -12,6 +12,7 @@ from buckler.store.decide import Decision, decide
 from buckler.store.engine import Store
 from buckler.store.intake import Event, Item, insert_events
 from buckler.store.tables import reviews
+from buckler.store.traffic import SCORES
 from tests.store.made import add, item
 
 from .tiny import DIGEST
@@ -61,6 +62,10 @@ def fill(store: Store, now: float | None = None, outside: str = EVIL) -> float:
     now = time.time() if now is None else now
     requests(store, *((now - 60 * minute - 5, 20 + minute % 7, minute % 2) for minute in range(60)))
     requests(store, (now - 305, 4, 30), (now - 245, 6, 26), key=outside)
+    bins = {"anomaly": [70] * 19 + [140], "confidence": [180, *([140] * 9)]}
+    with store.write() as connection:
+        told = Event(SCORES, facts={"bundle": DIGEST, "bins": bins})
+        insert_events(connection, [(now - 30, told)])
     policy = Policy(client_cap=1000)
     for number in range(12):
         (name,) = add(store, row(number, key=outside), now=now - 300, policy=policy)
