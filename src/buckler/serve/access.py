@@ -36,9 +36,23 @@ PAGES: Mapping[str, str] = {
     "POST /review/{review_id}/release": PAGE,
     "POST /review/{review_id}/undo": PAGE,
     "GET /assets/{name}": OPEN,
+    "GET /dashboard": PAGE,
+    "GET /dashboard/attacks": PAGE,
+    "GET /dashboard/confidence": PAGE,
+    "GET /dashboard/rollout": PAGE,
+    "POST /dashboard/rollout/{verb}": PAGE,
+    "GET /dashboard/load": PAGE,
+    "GET /dashboard/impact": PAGE,
+    "GET /dashboard/alerts": PAGE,
+    "POST /dashboard/alerts/{alert_id}": PAGE,
+    "GET /dashboard/clients": PAGE,
+    "GET /dashboard/bundle": PAGE,
+    "GET /dashboard/plotly.js": PAGE,
+    "GET /events": PAGE,
 }
-"""The pages for people, where there is a store. PAGE: whoever logged in and has the role review;
-`pages.py` asks for the cookie before every one of them, and no key counts there."""
+"""The pages for people, where there is a store. PAGE: whoever logged in and has the role: review,
+for the dashboard operate or admin too, and operate to act there. `pages.py` asks for the cookie
+before every one of them, and no key counts there."""
 
 ROUTES: Mapping[str, Role | str] = {
     "GET /v2/health/live": OPEN,

@@ -18,6 +18,7 @@ from buckler.serve import contract, v2_contract
 from buckler.serve.access import Access, check_gates, gate
 from buckler.serve.alerts import add_alerts
 from buckler.serve.body import Intake
+from buckler.serve.dash import add_dashboard
 from buckler.serve.desk import Desk
 from buckler.serve.direct import Direct
 from buckler.serve.docs import DOCS, STYLE, add_docs
@@ -118,6 +119,7 @@ def _add_routes(app: FastAPI, parts: Parts, desk: Desk, metrics: Metrics) -> Non
         add_pages(
             app, guard, stored.store, signing=signing, https=settings.https, known=stored.secret
         )
+        add_dashboard(app, parts, stored, metrics, signing)
     add_docs(app)
 
 

@@ -97,6 +97,19 @@ class Metrics:
         for verdict in trace.verdicts:
             self._verdicts.labels(verdict.status, verdict.bundle[:12]).inc()
 
+    def within(self, share: float, routes: Callable[[str], bool]) -> float | None:
+        """Seconds that this share of this process's answers took at most, as exact as the
+        histogram: the end of a bucket, infinity past the last. None before any answer."""
+        buckets: Counts[float] = Counts()
+        for metric in self._seconds.collect():
+            for sample in metric.samples:
+                if sample.name.endswith("_bucket") and routes(sample.labels["route"]):
+                    buckets[float(sample.labels["le"])] += int(sample.value)
+        ends = sorted(buckets)
+        if not ends or not buckets[ends[-1]]:
+            return None
+        return next(end for end in ends if buckets[end] >= share * buckets[ends[-1]])
+
     def page(self) -> bytes:
         return generate_latest(self._registry)
 

@@ -15,6 +15,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from buckler.errors import BucklerError, ConflictError, StoreDownError
 from buckler.guard import Guard
 from buckler.look import stylesheet
+from buckler.ops.access import ROLES, Role
 from buckler.serve.door import Door, Form, Throttle, read_form
 from buckler.serve.looker import Looker
 from buckler.serve.refusal import UNFORESEEN, RefusedError
@@ -22,7 +23,7 @@ from buckler.serve.reviewing import Answer, Reviewing, Visit
 from buckler.store.engine import Store
 
 Handler = Callable[[Visit], Awaitable[Answer]]
-_MAY_LOAD: Final = {
+MAY_LOAD: Final = {
     "content-security-policy": "default-src 'none'; style-src 'self'; script-src 'self'; "
     "img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'",
@@ -32,11 +33,14 @@ _MAY_LOAD: Final = {
 _ASSETS: Final = {
     "page.css": "text/css",
     "page.js": "text/javascript",
+    "dash.css": "text/css",
+    "dash.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }
-_AFTER_LOGIN: Final = re.compile(r"/(queue|review(/[0-9a-f]{1,64})?)")
+DASHBOARD: Final = "/dashboard"
+_AFTER_LOGIN: Final = re.compile(r"/(queue|review(/[0-9a-f]{1,64})?|dashboard(/[a-z]{1,20})?)")
 _GONE: Final = "you are not logged in any more: log in, and send it again"
-_NOT_YOURS: Final = "this needs the role review, which you have not: ask an administrator"
+_NOT_YOURS: Final = "this needs the role {}, which you have not: ask an administrator"
 
 
 def add_pages(
@@ -59,7 +63,7 @@ def add_pages(
 
     Raises: UsageError for no secret, or a short one.
     """
-    shell = _Shell(Door(store, signing, https, Throttle()), _environment())
+    shell = Shell(Door(store, signing, https, Throttle()), environment())
     reviewing = Reviewing(guard, store, Looker(guard, store.blobs), known)
     pages: dict[str, Handler] = {
         "GET /queue": reviewing.queue,
@@ -73,16 +77,16 @@ def add_pages(
         "POST /review/{review_id}/renew": reviewing.renew,
         "POST /review/{review_id}/release": reviewing.release,
         "POST /review/{review_id}/undo": reviewing.undo,
-        "POST /logout": shell.log_out,
     }
     for place, handler in pages.items():
-        _add(app, place, shell.inside(handler))
-    _add(app, "GET /login", shell.outside(shell.login_page))
-    _add(app, "POST /login", shell.outside(shell.log_in))
-    _add(app, "GET /assets/{name}", shell.outside(_asset))
+        put(app, place, shell.inside(handler))
+    put(app, "POST /logout", shell.inside(shell.log_out, ROLES))
+    put(app, "GET /login", shell.outside(shell.login_page))
+    put(app, "POST /login", shell.outside(shell.log_in))
+    put(app, "GET /assets/{name}", shell.outside(_asset))
 
 
-def _add(app: FastAPI, place: str, answer: Callable[[Request], Awaitable[Response]]) -> None:
+def put(app: FastAPI, place: str, answer: Callable[[Request], Awaitable[Response]]) -> None:
     method, _, path = place.partition(" ")
 
     async def endpoint(request: Request) -> Response:
@@ -95,14 +99,16 @@ def _add(app: FastAPI, place: str, answer: Callable[[Request], Awaitable[Respons
 
 
 @dataclass(frozen=True)
-class _Shell:
+class Shell:
     """What is the same around every page: who is there, the frame, sentences instead of errors."""
 
     door: Door
-    environment: jinja2.Environment
+    templates: jinja2.Environment
 
-    def inside(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-        """For who logged in and has the role; a form only with its token."""
+    def inside(
+        self, handler: Handler, roles: Sequence[Role] = ("review",)
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """For who logged in and has one of the roles; a form only with its token."""
 
         async def answer(request: Request) -> Response:
             user = await self.door.user(request)
@@ -111,8 +117,8 @@ class _Shell:
                     raise RefusedError(401, _GONE)
                 return _to_login(request.url.path)
             request.state.trace.key_id = user.name
-            if "review" not in user.roles:
-                raise RefusedError(403, _NOT_YOURS)
+            if user.roles.isdisjoint(roles):
+                raise RefusedError(403, _NOT_YOURS.format(" or ".join(roles)))
             form: Form = {}
             if request.method == "POST":
                 form = await read_form(request)
@@ -121,7 +127,9 @@ class _Shell:
             if isinstance(found, Response):
                 return found
             facts = {"user": user, "token": self.door.token(request), **found.facts}
-            return self.page(found.template, found.status, facts)
+            page = self.page(found.template, found.status, facts)
+            page.headers.update(found.headers)
+            return page
 
         return self.outside(answer)
 
@@ -135,14 +143,14 @@ class _Shell:
                 found = await handler(request)
             except Exception as error:
                 found = self._told(request, error)
-            for name, value in _MAY_LOAD.items():
+            for name, value in MAY_LOAD.items():
                 found.headers.setdefault(name, value)
             return found
 
         return answer
 
     def page(self, template: str, status: int, facts: Mapping[str, Any]) -> HTMLResponse:
-        return HTMLResponse(self.environment.get_template(template).render(facts), status)
+        return HTMLResponse(self.templates.get_template(template).render(facts), status)
 
     async def login_page(self, request: Request) -> Response:
         return self._login(request, 200, "", request.query_params.get("next", ""))
@@ -152,7 +160,10 @@ class _Shell:
         self.door.check(request, form, visit=True)
         onward = _onward(form.get("next", ""))
         answer = RedirectResponse(onward, 303)
-        if await self.door.log_in(request, form, answer) is not None:
+        user = await self.door.log_in(request, form, answer)
+        if user is not None:
+            if "review" not in user.roles and not onward.startswith(DASHBOARD):
+                answer.headers["location"] = DASHBOARD
             return answer
         request.state.trace.refusal = "login"
         return self._login(request, 401, "that is not the name and password of anyone here", onward)
@@ -181,6 +192,8 @@ class _Shell:
             trace.failure = error
         login = status == 401 or request.url.path == "/login"
         way = ("/login", "Log in") if login else ("/review", "Next item")
+        if request.url.path.startswith(DASHBOARD) and not login:
+            way = (DASHBOARD, "Dashboard")
         facts = {"sentence": sentence, "way": way, "status": status}
         answer = self.page("told.html", status, facts)
         answer.headers.update(headers)
@@ -216,7 +229,7 @@ async def _asset(request: Request) -> Response:
     )
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
     return jinja2.Environment(
         loader=jinja2.FunctionLoader(_source),
         autoescape=True,

@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
@@ -53,11 +53,12 @@ class Visit:
 
 @dataclass(frozen=True)
 class Page:
-    """A template of ours and what it shows."""
+    """A template of ours and what it shows; headers: in place of every page's own."""
 
     template: str
     facts: Mapping[str, Any]
     status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 Answer = Response | Page

@@ -50,7 +50,7 @@ class Watch:
     def __init__(
         self, watchers: Sequence[Watcher], log: Log | None, *, max_bytes: int = MAX_BYTES
     ) -> None:
-        self._watchers = watchers
+        self._watchers = list(watchers)
         self._log = log
         self._max_bytes = max_bytes
         self._waiting: deque[Seen] = deque()
@@ -60,6 +60,10 @@ class Watch:
         self._thread: threading.Thread | None = None
         self.missed = 0
         """Rows that nobody watched."""
+
+    def add(self, watcher: Watcher) -> None:
+        """One more, before the start."""
+        self._watchers.append(watcher)
 
     def show(self, key_id: str, request_id: str, x: Tensor, judged: Judged) -> None:
         """Never waits."""
