@@ -28,17 +28,19 @@ from pathlib import Path
 
 import httpx2
 from operate_service import (
-    SETTINGS,
     Gateway,
     Json,
     Traffic,
     Wave,
     alerts_heard,
     buckler,
+    make,
     new_keys,
     review,
+    run,
     send,
     write_data,
+    write_settings,
 )
 
 from buckler.cli.project import Project
@@ -52,21 +54,15 @@ USUAL = {
     "review_rate": 0.05,
     "success": 0.7,
     "accuracy_ratio": 0.8,
-    "most_reviewed": 0.2,
+    "most_reviewed": 0.3,
 }
 # Of somebody in a hurry, who loosened the deployment check until it passed.
-HASTY = {
-    "epochs": 6,
-    "review_rate": 0.4,
-    "success": 1.0,
-    "accuracy_ratio": 0.1,
-    "most_reviewed": 1.0,
-}
+LAX = {"review_rate": 0.4, "success": 1.0, "accuracy_ratio": 0.1, "most_reviewed": 1.0}
 OPEN = "[retrain]\nclient_share = 1.0\nclass_share = 1.0\ncopies = 5\n"
 ROLLOUT = {
     "min_s": [2, 2, 2, 2],
     "min_pairs": 300,
-    "min_golden": 50,
+    "min_golden": 30,
     "min_requests": 20,
     "tolerance": 0.03,
     "fewer": 0.05,
@@ -119,24 +115,6 @@ class Story:
         while not (found := true()) and time.monotonic() < end:
             time.sleep(0.2)
         return found
-
-
-def make(folder: Path, name: str, settings: Json, output: str) -> Path:
-    """A project NAME.toml and its bundle."""
-    write_settings(folder, name, settings, output)
-    for verb in ("harden", "build"):
-        run(folder, verb, "-c", f"{name}.toml")
-    return folder / output / "bundle"
-
-
-def write_settings(folder: Path, name: str, settings: Json, output: str) -> None:
-    (folder / f"{name}.toml").write_text(SETTINGS.format(output=output, **settings))
-
-
-def run(folder: Path, *arguments: object) -> None:
-    code, said = buckler(*arguments, cwd=folder)
-    if code:
-        raise SystemExit(f"buckler {' '.join(map(str, arguments))} ended with {code}: {said}")
 
 
 def attacked(story: Story, a: Path) -> None:
@@ -229,7 +207,7 @@ def rolled_out(story: Story, b: Path) -> None:
     story.promise(f"10 → 50 → 100 %, {found['reason']}", steps and found["state"] == "COMPLETED")
     again = send(story.gateway, story.clients[:ATTACKERS], story.traffic.second_wave)
     story.says(f"attack: {again}; bundle A: {story.first}")
-    story.promise("fewer attacks come through than before", 2 * again.fooled < story.first.fooled)
+    story.promise("fewer attacks come through than before", 2 * again.rate < story.first.rate)
 
 
 def rolled_back(story: Story, c: Path) -> None:
@@ -239,6 +217,9 @@ def rolled_back(story: Story, c: Path) -> None:
     live = story.gateway.classify(story.clients[0], story.traffic.clean[0])["bundle"]
     found = rollout(story, c, 60)
     story.promise(f"rolled back by itself: {found['reason']}", found["state"] == "ROLLED_BACK")
+    said = found["reason"]
+    told = story.until(lambda: any(said in str(body) for body in story.heard), 20)
+    story.promise("the rollback is told", told)
     story.says(f"at most {max(found['seen'].values()):.0%} of clients were answered by it")
     now = {story.gateway.classify(key, story.traffic.clean[0])["bundle"] for key in story.clients}
     story.promise("every client is answered by B", now == {live})
@@ -247,6 +228,7 @@ def rolled_back(story: Story, c: Path) -> None:
 def poisoned(story: Story, b: Path) -> None:
     story.chapter("6. A poisoner, 200 mislabelled inputs of one client")
     (mallory,) = new_keys(story.store, ["infer"])
+    time.sleep(1.5)  # a new key counts within a second
     suspicious, sent = 0, 0
     while suspicious < 200 and sent < len(story.traffic.poison):
         part = story.traffic.poison[sent : sent + 50]
@@ -281,7 +263,7 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     print(f"everything is written to {folder}")
     traffic = write_data(folder)
-    a, c = make(folder, "buckler", USUAL, "out"), make(folder, "hasty", HASTY, "hasty")
+    a, c = make(folder, "buckler", USUAL, "out"), make(folder, "hasty", {**USUAL, **LAX}, "hasty")
     with alerts_heard() as (place, heard):
         store = f"sqlite:///{folder}/store/store.db"
         settings = Settings.read(

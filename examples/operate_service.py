@@ -34,6 +34,7 @@ train = true
 epochs = 3
 [data]
 source = "own.npz"
+seed = 1
 [threat]
 curve = [0.1]
 one_pixel = false
@@ -68,7 +69,7 @@ class Sent:
 
 @dataclass(frozen=True)
 class Traffic:
-    """Inputs that no project has seen, each of a digit of its own."""
+    """Inputs that no project has seen, three parts, each with digits of its own."""
 
     clean: list[Sent]
     first_wave: list[Sent]
@@ -94,7 +95,11 @@ def write_data(folder: Path) -> Traffic:
 
     return Traffic(
         clean=sent(x[400:TRAFFIC], y[400:TRAFFIC]),
-        first_wave=sent(255 - x[:200], y[:200], attack=True),
+        # In two shades, each of a digit by another client.
+        first_wave=[
+            *sent(255 - x[:200], y[:200], attack=True),
+            *sent(240 - x[7:200] // 17 * 16, y[7:200], attack=True),
+        ],
         second_wave=sent(255 - x[200:400], y[200:400], attack=True),
         poison=sent(x[:TRAFFIC] // 4, (y[:TRAFFIC] + 1) % 10),
     )
@@ -105,6 +110,24 @@ def buckler(*arguments: object, cwd: Path) -> tuple[int, str]:
     command = [sys.executable, "-m", "buckler.cli.main", *map(str, arguments)]
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
     return done.returncode, " ".join((done.stdout + done.stderr).split())
+
+
+def make(folder: Path, name: str, settings: Json, output: str) -> Path:
+    """A project NAME.toml and its bundle."""
+    write_settings(folder, name, settings, output)
+    for verb in ("harden", "build"):
+        run(folder, verb, "-c", f"{name}.toml")
+    return folder / output / "bundle"
+
+
+def write_settings(folder: Path, name: str, settings: Json, output: str) -> None:
+    (folder / f"{name}.toml").write_text(SETTINGS.format(output=output, **settings))
+
+
+def run(folder: Path, *arguments: object) -> None:
+    code, said = buckler(*arguments, cwd=folder)
+    if code:
+        raise SystemExit(f"buckler {' '.join(map(str, arguments))} ended with {code}: {said}")
 
 
 def new_keys(url: str, roles: Sequence[str], count: int = 1) -> list[str]:
@@ -145,6 +168,11 @@ class Wave:
     n: int
     suspicious: int
     fooled: int
+
+    @property
+    def rate(self) -> float:
+        """Accepted and wrong / all."""
+        return self.fooled / self.n
 
     def __str__(self) -> str:
         return f"{self.n} inputs: {self.suspicious} SUSPICIOUS, {self.fooled} accepted and wrong"
