@@ -245,15 +245,16 @@ def poisoned(story: Story, b: Path) -> None:
         entered <= 0.05 * len(value["entered"]),
     )
     (story.folder / "open.toml").write_text((story.folder / "buckler.toml").read_text() + OPEN)
-    code, said = buckler("retrain", "export", "-c", "open.toml", "--parent", b, cwd=story.folder)
+    code, _ = buckler("retrain", "export", "-c", "open.toml", "--parent", b, cwd=story.folder)
     refused = [
         each
         for each in (story.folder / "out" / "retrain").glob("*/bundle")
         if evidence(each)["state"] == "REFUSED"
     ]
     story.promise("with the door open, the bundle is refused", code == 1 and len(refused) == 1)
-    story.says(said[-200:])
     for each in refused:
+        lost = {name: loss["share"] for name, loss in evidence(each)["golden"]["parent"].items()}
+        story.says(f"golden rows lost: {', '.join(f'{v:.1%} {k}' for k, v in lost.items())}")
         code, found = story.gateway.post("/v1/rollouts", {"bundle": str(each)})
         story.promise(f"no rollout takes it: {found.get('error')}", code == 400)
 

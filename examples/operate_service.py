@@ -80,8 +80,8 @@ class Traffic:
 def write_data(folder: Path) -> Traffic:
     """own.npz, the project's data; and the traffic, of the other digits.
 
-    An attack turns black into white, which no training knew. Poison is a digit so dim that the
-    guard doubts it, under a wrong label.
+    An attack turns black into white, which no training knew. Poison is a digit with another one
+    shining through, so that the guard doubts it, under a wrong label.
     """
     raw = load_digits()
     order = np.random.default_rng(0).permutation(len(raw.target))
@@ -93,6 +93,7 @@ def write_data(folder: Path) -> Traffic:
         rows = torch.from_numpy(pixels).float()[:, None] / 255
         return [Sent(SPEC.encode(row), str(y), attack) for row, y in zip(rows, labels, strict=True)]
 
+    blends = 0.6 * x[:TRAFFIC] + 0.4 * np.roll(x[:TRAFFIC], 1, 0)
     return Traffic(
         clean=sent(x[400:TRAFFIC], y[400:TRAFFIC]),
         # In two shades, each of a digit by another client.
@@ -101,7 +102,7 @@ def write_data(folder: Path) -> Traffic:
             *sent(240 - x[7:200] // 17 * 16, y[7:200], attack=True),
         ],
         second_wave=sent(255 - x[200:400], y[200:400], attack=True),
-        poison=sent(x[:TRAFFIC] // 4, (y[:TRAFFIC] + 1) % 10),
+        poison=sent(blends.astype(np.uint8), (y[:TRAFFIC] + 1) % 10),
     )
 
 
