@@ -128,6 +128,14 @@ def splits_apart(path, own, intake, export):
     assert not set(splits["fit"]) & {h for name in splits if name != "fit" for h in splits[name]}
 
 
+def test_a_queue_that_asks_one_reviewer_is_told_how_to_ask_more(run, project, tmp_path):
+    one = [{"reviewer": "ann", "kind": "label", "label": "0"}]
+    _, (x, _) = digits()
+    rows = [(255 - x[i], line(i, f"client {i}", 0, said=one)) for i in range(3)]
+    code, _, err = run("retrain", write_export(tmp_path / "export", rows), "-c", project())
+    assert (code, "with buckler review policy --agree 2 --of 3" in err) == (1, True), err
+
+
 def test_the_golden_set_is_fixed_once_and_never_of_reviews(run, project, tmp_path):
     path = project()
     export = write_export(tmp_path / "export", attacks(10, clients=10))

@@ -6,7 +6,7 @@ import pytest
 
 from buckler.ops.review import Policy
 from buckler.store.engine import open_store
-from buckler.store.shared import set_policy
+from buckler.store.shared import read_policy, set_policy
 from tests.store.made import add, item
 
 
@@ -82,3 +82,18 @@ def test_mistakes_are_one_sentence(run, queue, url, tmp_path):
     run("review", "next", "--folder", tmp_path, *given)
     code, _, err = run("review", "decide", names[0], "accept", "--version", "7", *given)
     assert (code, "at version 1, the decision was about version 7" in err) == (1, True)
+
+
+def test_how_the_queue_is_run(run_lines, queue, url):
+    store, _ = queue
+    policy = ("review", "policy", "--store", url)
+    assert json.loads(run_lines(*policy)[1])["agree"] == 1
+    said = json.loads(run_lines(*policy, "--agree", 2, "--of", 3, "--blind")[1])
+    assert (said["agree"], said["of"], said["blind"]) == (2, 3, True)
+    assert read_policy(store) == Policy(agree=2, of=3, blind=True)
+    assert json.loads(run_lines(*policy, "--open")[1])["agree"] == 2, "the rest stays"
+    assert read_policy(store) == Policy(agree=2, of=3)
+    code, _, err = run_lines(*policy, "--agree", 4)
+    assert (code, "agree must be 1 or more and at most of" in " ".join(err.split())) == (2, True)
+    assert run_lines(*policy, "--on-due", "forget")[0] == 2
+    assert read_policy(store) == Policy(agree=2, of=3)

@@ -116,7 +116,7 @@ def test_a_claim_stands_beside_its_inputs():
     assert kept["sentence"] == said
     assert kept["traffic"] == {"volume": 100_000, "attacks": [10, 1000]}
     assert kept["prices"]["missed"] == 50
-    assert [system["name"] for system in kept["systems"]] == ["without the guard", "bundle b"]
+    assert [system["name"] for system in kept["systems"]] == ["no guard", "bundle b"]
 
 
 @pytest.mark.parametrize(

@@ -336,3 +336,18 @@ def test_a_decision_reaches_the_receiver(
         wait_for(lambda: bool(receiver.got))
         assert json.loads(receiver.got[0][1])["data"]["id"] == taken["id"]
         wait_for(lambda: "buckler_webhooks_sent_total 1.0" in gateway.client.get("/metrics").text)
+
+
+def test_what_a_rollout_tells_is_a_ticket_and_told_once(tmp_path: Path, receiver: Receiver) -> None:
+    given = {"alert_webhook": receiver.url, "webhook_private": True}
+    with opened(tmp_path, **given) as gateway:
+        facts = {"rollout": "r1", "candidate": "c" * 64, "says": "rollout rolled back: it is bad"}
+        for _ in range(2):  # by a sender that died before it said so
+            with gateway.store.write() as connection:
+                outbox.put(connection, 0.0, "rollout.alert", facts)
+        gateway.app.state.stored.duties.round()
+        (alert,) = gateway.client.get("/v1/alerts").json()["alerts"]
+        assert (alert["tier"], alert["title"]) == ("ticket", facts["says"])
+        assert alert["runbook"].endswith("monitoring.md#rollout")
+        wait_for(lambda: receiver.got)
+        assert [json.loads(content)["status"] for _, content in receiver.got] == ["firing"]

@@ -8,6 +8,8 @@ import pytest
 
 from buckler.errors import BundleError, ConflictError, PolicyError, UsageError
 from buckler.inputs import InputSpec
+from buckler.ops.evidence import Policy
+from buckler.ops.pairs import Pairs
 from buckler.serve import Background
 from buckler.serve.arms import BLIND_S
 from buckler.serve.candidate import examine
@@ -157,6 +159,55 @@ def test_a_bundle_for_other_inputs_or_classes(tmp_path: Path) -> None:
         bundle(tmp_path / "b", spec=other, golden=0)
         with pytest.raises(BundleError, match=why):
             examine(tmp_path / "b", time.time(), 30.0, tmp_path / "a")
+
+
+def test_other_inputs_or_classes_over_http_change_nothing(tmp_path: Path) -> None:
+    first = bundle(tmp_path / "a")
+    names = InputSpec((1, 8, 8), tuple("abcdefghij"), levels=256)
+    bundle(tmp_path / "classes", spec=names, golden=0)
+    bundle(tmp_path / "inputs", spec=replace(SPEC, levels=0), golden=0)
+    with rolled(tmp_path, tmp_path / "a") as gateway:
+        for other, why in (("classes", "must name the classes"), ("inputs", "the inputs of")):
+            said = gateway.client.post("/v1/rollouts", json={"bundle": str(tmp_path / other)})
+            assert (said.status_code, why in said.json()["error"]) == (400, True)
+        assert rollouts.last(gateway.store) is None
+        gateway.look()
+        assert gateway.ask()["bundle"] == first
+
+
+def test_other_classes_that_a_gateway_alone_can_see_are_rolled_back(tmp_path: Path) -> None:
+    """Whoever began it could not read the live bundle's folder."""
+    first = bundle(tmp_path / "a")
+    names = InputSpec((1, 8, 8), tuple("abcdefghij"), levels=256)
+    digest = bundle(tmp_path / "b", spec=names, golden=0)
+    with rolled(tmp_path, tmp_path / "a") as gateway:
+        kept = rollouts.start(
+            gateway.store, digest, tmp_path / "b", Policy(**QUICK), time.time(), "ann"
+        )
+        for _ in range(4):
+            gateway.look()
+        found = rollouts.find(gateway.store, kept.id).rollout
+        assert (found.state, "must name the classes" in found.reason) == ("ROLLED_BACK", True)
+        assert gateway.ask()["bundle"] == first
+
+
+def test_what_a_gateway_that_crashed_had_counted_neither_stops_nor_doubles(tmp_path: Path) -> None:
+    """One that died in the middle: its last report stands, its heart beats no more."""
+    bundle(tmp_path / "a")
+    second = bundle(tmp_path / "b", name="next")
+    with rolled(tmp_path, tmp_path / "a", clients=12) as gateway:
+        kept = begin(gateway.store, tmp_path / "b", time.time(), "ann", policy=QUICK)
+        until(gateway, "SHADOW")
+        rollouts.report(gateway.store, kept.id, "dead", 7, seen(10, pairs=Pairs(0, 0, 5)))
+        for _ in range(3):
+            gateway.look()
+        gateway.loop._beats._last["dead"] = (7, time.monotonic() - 60)
+        found = until(gateway, "COMPLETED")
+        assert found.rollout.state == "COMPLETED"
+        gateway.look()
+        assert gateway.ask()["bundle"] == second
+        dead = [r for r in rollouts.reports(gateway.store, kept.id) if r.gateway == "dead"]
+        assert [each.report.pairs.n for each in dead] == [5]
 
 
 def test_what_is_refused_at_the_start(tmp_path: Path) -> None:

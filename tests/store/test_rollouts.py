@@ -4,13 +4,14 @@ import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
-from buckler.errors import ConflictError, DataError, StoreDownError, UsageError
+from buckler.errors import ConflictError, StoreDownError, UsageError
 from buckler.ops.evidence import Policy
 from buckler.ops.pairs import Pairs
 from buckler.ops.rollout import ENDS
@@ -111,13 +112,58 @@ def test_what_people_do_is_in_the_audit(lite: Store) -> None:
         rollouts.act(lite, name, "pause", nothing, 6.0, "ann")
 
 
-def test_a_damaged_report_is_said(lite: Store) -> None:
-    name = begun(lite)
-    rollouts.report(lite, name, "gateway", 1, seen(1))
-    with lite.write() as connection:
+def damage(store: Store) -> None:
+    with store.write() as connection:
         connection.execute(sa.update(rollout_reports).values(value={"odd": 1}))
-    with pytest.raises(DataError, match="cannot be read"):
-        rollouts.reports(lite, name)
+
+
+def test_a_report_that_cannot_be_read_ends_it(lite: Store) -> None:
+    """Of a gateway of another version: it must neither promote nor stand in the way."""
+    name = begun(lite)
+    look(lite, name)
+    damage(lite)
+    kept = rollouts.step(lite, name, rollouts.observe_all, 1.0)
+    assert kept.rollout.state == "ROLLED_BACK"
+    assert "the report of gateway gateway cannot be read" in kept.rollout.reason
+    name = begun(lite)
+    look(lite, name)
+    damage(lite)
+    rolled = rollouts.act(lite, name, "rollback", rollouts.observe_all, 2.0, "ann")
+    assert rolled.rollout.reason == "asked by ann"
+
+
+def test_one_of_many_who_begin_at_once(store: Store) -> None:
+    tell_live(store, STABLE, "/bundles/a", 0.0)
+
+    def begin(number: int) -> str:
+        try:
+            digest = f"{number:064x}"
+            return rollouts.start(store, digest, Path("/b"), Policy(), 1.0, "ann").id
+        except ConflictError:
+            return ""
+
+    with ThreadPoolExecutor(8) as threads:
+        made = [name for name in threads.map(begin, range(8)) if name]
+    running, live = rollouts.running(store), read_live(store)
+    assert running is not None
+    assert live is not None
+    assert made == [running.id] == [live.rollout_id]
+
+
+def test_a_clock_that_was_set_back_stops_no_rollback(store: Store) -> None:
+    name = begun(store, SHORT)
+    while (kept := look(store, name)).rollout.state != "STEP_50":
+        pass
+    at = kept.rollout.clock or 0.0
+    back = at - 86_400
+    kept = rollouts.step(store, name, rollouts.observe_all, back)
+    assert (kept.rollout.state, kept.rollout.elapsed) == ("STEP_50", 0.0)
+    rollouts.report(store, name, "gateway", int(at) + 1, seen(100 * int(at) + 100, **BAD))
+    kept = rollouts.step(store, name, rollouts.observe_all, back + 1)
+    assert kept.rollout.state == "ROLLED_BACK"
+    live = read_live(store)
+    assert live is not None
+    assert (live.digest, live.weight) == (STABLE, 0)
 
 
 class DiedError(Exception):

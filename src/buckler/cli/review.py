@@ -2,7 +2,7 @@
 
 import getpass
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +21,7 @@ SeniorOption = Annotated[bool, typer.Option("--senior", help="Take escalated ite
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="As next printed it.")]
 
 review = typer.Typer(
-    help="The review queue: take the next item, decide, export what was decided.",
+    help="The review queue: take the next item, decide, export what was decided; its policy.",
     no_args_is_help=True,
 )
 
@@ -141,6 +141,42 @@ def export(
         f"{done.redacted} redacted"
     )
     show.line(f"wrote {folder}")
+
+
+@review.command()
+def policy(
+    store: StoreOption,
+    inputs: InputsOption = None,
+    agree: Annotated[int | None, typer.Option(help="So many equal answers decide ...")] = None,
+    of: Annotated[int | None, typer.Option(help="... among so many reviewers.")] = None,
+    blind: Annotated[
+        bool | None, typer.Option("--blind/--open", help="One's own answer comes first, or not.")
+    ] = None,
+    lease_s: Annotated[float | None, typer.Option(help="Seconds an item is held.")] = None,
+    due_s: Annotated[float | None, typer.Option(help="Seconds until it is due.")] = None,
+    on_due: Annotated[str | None, typer.Option(help="alert, escalate or close.")] = None,
+    client_cap: Annotated[int | None, typer.Option(help="Items of a client that wait.")] = None,
+    known_share: Annotated[float | None, typer.Option(help="Share of known items.")] = None,
+) -> None:
+    """Say how the queue is run, for all gateways on the store, and print it as JSON."""
+    from buckler.store.shared import read_policy, set_policy
+
+    given = {
+        "agree": agree,
+        "of": of,
+        "blind": blind,
+        "lease_s": lease_s,
+        "due_s": due_s,
+        "on_due": on_due,
+        "client_cap": client_cap,
+        "known_share": known_share,
+    }
+    changes = {name: value for name, value in given.items() if value is not None}
+    with opened_store(store, inputs) as opened:
+        found = replace(read_policy(opened), **changes)  # type: ignore[arg-type]
+        if changes:
+            set_policy(opened, found, time.time(), _name(None))
+    _print(asdict(found))
 
 
 @review.command()

@@ -91,6 +91,13 @@ def _none(value: Json) -> str:
             f"{-int(-1 // share)} clients are needed at least. Got rows of "
             f"{len(value['asked_by_client'])} clients, {value['reasons']}"
         )
+    if set(value["reasons"]) == {"too few agree"}:
+        door = value["door"]
+        return (
+            f"{why}: of none did {door['agree']} of {door['of']} reviewers name the class. The "
+            f"store asks as many with buckler review policy --agree {door['agree']} "
+            f"--of {door['of']}"
+        )
     return f"{why}: {value['reasons'] or 'the export is empty'}"
 
 

@@ -14,7 +14,7 @@ from itertools import product
 from buckler.errors import UsageError
 from buckler.stats import wilson
 
-_BEFORE = "without the guard"
+_BEFORE = "no guard"
 Count = tuple[int, int]
 """(k, n): k of n that were counted."""
 

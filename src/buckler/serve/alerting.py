@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from buckler.errors import UsageError
-from buckler.ops.alerts import in_words
+from buckler.ops.alerts import Finding, in_words
 from buckler.serve.settings import Settings
 from buckler.serve.webhook import NotTakenError, Webhook, post, secrets_of, signed, to_url
-from buckler.store.alerts import APPRISE, WEBHOOK
+from buckler.store.alerts import APPRISE, WEBHOOK, raise_alert
+from buckler.store.engine import Store
 from buckler.store.monitors import Telling
 from buckler.store.outbox import Message
 
@@ -56,6 +57,23 @@ class Teller:
         place.add(url)
         if not place.notify(title=title, body=text):
             raise NotTakenError("one of the alert_urls did not take an alert")
+
+
+def raise_rollout(store: Store, teller: Teller, message: Message, now: float) -> None:
+    """What a rollout has to tell becomes a ticket. Told once more by a sender that died, it is the
+    same one. Raises: StoreDownError."""
+    body, telling = message.body, teller.telling
+    finding = Finding(
+        key=f"rollout/{body['rollout']}/{body['says']}",
+        tier="ticket",
+        title=str(body["says"]),
+        facts={"rollout": body["rollout"], "candidate": str(body["candidate"])[:12]},
+        action="See buckler rollout status: what it lacks, or what spoke against it.",
+        runbook="rollout",
+        bundle=str(body["candidate"]),
+    )
+    with store.write() as connection:
+        raise_alert(connection, finding, now, telling.ways, telling.base)
 
 
 def teller_of(settings: Settings) -> Teller:

@@ -29,6 +29,7 @@ class Duties:
             retention takes them.
         log: events of what was not taken; None: silent.
         tell: sends an alert, or raises NotTakenError; None: they stay where they are, too.
+        rollouts: takes what a rollout has to tell; None: the same.
         every_s: seconds between two rounds.
         clock: unix seconds.
     """
@@ -39,12 +40,15 @@ class Duties:
         webhook: Webhook | None,
         log: Log | None,
         tell: Sending | None = None,
+        rollouts: Sending | None = None,
         *,
         every_s: float = 5.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._sendings: dict[str, Sending] = {}
+        if rollouts is not None:  # before the alerts: they are what becomes of it
+            self._sendings["rollout."] = rollouts
         if webhook is not None:
             self._sendings["review."] = lambda message, now: send(webhook, message, now)
         if tell is not None:

@@ -5,11 +5,12 @@ import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, TypeVar
 
 from buckler.guard import Guard
 from buckler.ops.access import Key, KeyRing
-from buckler.serve.alerting import teller_of
+from buckler.serve.alerting import raise_rollout, teller_of
 from buckler.serve.duties import Duties
 from buckler.serve.keep import Keeper
 from buckler.serve.monitor import Monitor
@@ -130,7 +131,9 @@ def open_stored(
         recorder=recorder,
         keeper=Keeper(recorder, settings.accepted_sample, secret),
         keys=keys,
-        duties=Duties(store, webhook_of(settings), log, teller.send),
+        duties=Duties(
+            store, webhook_of(settings), log, teller.send, partial(raise_rollout, store, teller)
+        ),
         monitor=Monitor(store, guards, arl, teller.telling, log),
         fail_closed=settings.on_store_down == "fail_closed",
         deadline_s=settings.deadline_s,

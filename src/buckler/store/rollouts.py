@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from buckler.errors import ConflictError, DataError, UsageError
+from buckler.errors import ConflictError, UsageError
 from buckler.ops.evidence import Observations, Policy, Report, merge
 from buckler.ops.rollout import Action, Rollout, advance, order
 from buckler.ops.standing import standing
@@ -242,13 +242,17 @@ def _do(connection: sa.Connection, kept: Kept, action: Action, now: float) -> No
 
 def _reports(connection: sa.Connection, name: str) -> list[Reported]:
     mine = sa.select(rollout_reports).where(rollout_reports.c.rollout_id == name)
+    rows = connection.execute(mine.order_by(rollout_reports.c.gateway)).mappings()
+    return [Reported(row["gateway"], row["beat"], row["closed"], _report(row)) for row in rows]
+
+
+def _report(row: Mapping[Any, Any]) -> Report:
+    """Of a gateway of another version, or damaged: it speaks against the candidate, for nothing
+    else can be read in it, and must not stand in the way of a rollback."""
     try:
-        return [
-            Reported(row["gateway"], row["beat"], row["closed"], Report.from_dict(row["value"]))
-            for row in connection.execute(mine.order_by(rollout_reports.c.gateway)).mappings()
-        ]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"a report of the rollout {name} cannot be read: {error}") from None
+        return Report.from_dict(row["value"])
+    except (KeyError, TypeError, AttributeError):
+        return Report(refused=f"the report of gateway {row['gateway']} cannot be read")
 
 
 def _row(connection: sa.Connection, name: str, *, lock: bool = False) -> Mapping[Any, Any]:
