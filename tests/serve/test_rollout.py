@@ -52,7 +52,7 @@ def until(gateway: Rolled, state: str, requests: int = 400) -> rollouts.Kept:
 
 def test_from_one_bundle_to_the_next_without_losing_a_request(tmp_path: Path) -> None:
     first, second = bundle(tmp_path / "a"), bundle(tmp_path / "b", name="next")
-    with rolled(tmp_path, tmp_path / "a", clients=12) as gateway:
+    with rolled(tmp_path, tmp_path / "a", clients=120) as gateway:
         assert gateway.ask()["bundle"] == first
         begin(gateway.store, tmp_path / "b", time.time(), "ann", policy=QUICK)
         until(gateway, "SHADOW")
@@ -90,7 +90,7 @@ def test_from_one_bundle_to_the_next_without_losing_a_request(tmp_path: Path) ->
 def test_a_bad_bundle_goes_at_the_next_look(tmp_path: Path) -> None:
     first = bundle(tmp_path / "a")
     bundle(tmp_path / "c", NONE, name="bad")
-    with rolled(tmp_path, tmp_path / "a", clients=12) as gateway:
+    with rolled(tmp_path, tmp_path / "a", clients=120) as gateway:
         rules = {**QUICK, "min_pairs": 10_000}
         begin(gateway.store, tmp_path / "c", time.time(), "ann", policy=rules)
         kept = until(gateway, "ROLLED_BACK")
@@ -105,7 +105,7 @@ def test_a_rollback_arrives_within_a_second(tmp_path: Path) -> None:
     """By the gateway's own thread, at its own pace; the bar is loose for a busy machine's sake."""
     bundle(tmp_path / "a")
     bundle(tmp_path / "b", name="next")
-    with rolled(tmp_path, tmp_path / "a", clients=12) as gateway:
+    with rolled(tmp_path, tmp_path / "a", clients=120) as gateway:
         kept = begin(gateway.store, tmp_path / "b", time.time(), "ann", policy=QUICK)
         until(gateway, "STEP_100")
         gateway.loop.stop()
@@ -195,7 +195,7 @@ def test_what_a_gateway_that_crashed_had_counted_neither_stops_nor_doubles(tmp_p
     """One that died in the middle: its last report stands, its heart beats no more."""
     bundle(tmp_path / "a")
     second = bundle(tmp_path / "b", name="next")
-    with rolled(tmp_path, tmp_path / "a", clients=12) as gateway:
+    with rolled(tmp_path, tmp_path / "a", clients=120) as gateway:
         kept = begin(gateway.store, tmp_path / "b", time.time(), "ann", policy=QUICK)
         until(gateway, "SHADOW")
         rollouts.report(gateway.store, kept.id, "dead", 7, seen(10, pairs=Pairs(0, 0, 5)))
@@ -269,7 +269,7 @@ def test_who_cannot_look_at_the_store_sends_nobody_to_the_candidate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = bundle(tmp_path / "a"), bundle(tmp_path / "b", name="next")
-    with rolled(tmp_path, tmp_path / "a", clients=12) as gateway:
+    with rolled(tmp_path, tmp_path / "a", clients=120) as gateway:
         begin(gateway.store, tmp_path / "b", time.time(), "ann", policy=QUICK)
         until(gateway, "STEP_100")
         gateway.look()
@@ -281,7 +281,7 @@ def test_who_cannot_look_at_the_store_sends_nobody_to_the_candidate(
 def test_a_gateway_that_comes_late_serves_what_is_live(tmp_path: Path) -> None:
     bundle(tmp_path / "a")
     second = bundle(tmp_path / "b", name="next")
-    with rolled(tmp_path, tmp_path / "a", clients=12) as gateway:
+    with rolled(tmp_path, tmp_path / "a", clients=120) as gateway:
         begin(gateway.store, tmp_path / "b", time.time(), "ann", policy=QUICK)
         until(gateway, "COMPLETED")
         live = read_live(gateway.store)
@@ -294,7 +294,7 @@ def test_a_gateway_that_comes_late_serves_what_is_live(tmp_path: Path) -> None:
 def test_a_gateway_that_cannot_load_what_is_live_is_not_ready(tmp_path: Path) -> None:
     first = bundle(tmp_path / "a")
     bundle(tmp_path / "b", name="next")
-    with rolled(tmp_path, tmp_path / "a", clients=12) as gateway:
+    with rolled(tmp_path, tmp_path / "a", clients=120) as gateway:
         begin(gateway.store, tmp_path / "b", time.time(), "ann", policy=QUICK)
         with rolled(tmp_path, tmp_path / "a") as other:
             until(gateway, "VALIDATING")
@@ -331,7 +331,7 @@ def test_heartbeats_tell_who_lives_by_ones_own_clock() -> None:
 def test_over_http(tmp_path: Path) -> None:
     bundle(tmp_path / "a")
     second = bundle(tmp_path / "b", name="next")
-    with rolled(tmp_path, tmp_path / "a", clients=12) as gateway:
+    with rolled(tmp_path, tmp_path / "a", clients=120) as gateway:
         client, body = gateway.client, {"bundle": str(tmp_path / "b"), "policy": QUICK}
         assert client.get("/v1/rollouts/current").status_code == 404
         made = client.post("/v1/rollouts", json=body)
