@@ -188,7 +188,9 @@ def test_every_page_wants_a_login_the_role_and_a_token(
     late = open_session(store, ann, time.time() - 9 * 3600, SIGNING)
     disable_user(store, "gone", time.time(), "test")
     forged = tokens["ann"].partition(".")[0] + "." + "0" * 64
-    assert {f"{m} {r.path}" for r in app.routes for m in r.methods} == set(PAGES)  # type: ignore[attr-defined]
+    dashboard = re.compile(r"\S+ /(dashboard|events)\b")  # has a matrix of its own
+    pages = {place: role for place, role in PAGES.items() if not dashboard.match(place)}
+    assert {f"{m} {r.path}" for r in app.routes for m in r.methods} == set(pages)  # type: ignore[attr-defined]
     with TestClient(app, follow_redirects=False) as client:
 
         def ask(place: str, cookie: str) -> int:
@@ -197,7 +199,7 @@ def test_every_page_wants_a_login_the_role_and_a_token(
             headers = {b"cookie": f"buckler={cookie}".encode(), b"x-api-key": b"bk_any"}
             return client.request(method, path, headers=headers).status_code
 
-        for place, role in PAGES.items():
+        for place, role in pages.items():
             if role == OPEN:
                 continue
             refused = 303 if place.startswith("GET") else 401
