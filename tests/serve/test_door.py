@@ -205,7 +205,8 @@ def test_every_page_wants_a_login_the_role_and_a_token(
             refused = 303 if place.startswith("GET") else 401
             for cookie in ("", "x", "a.b", "é.ü", forged, late, tokens["gone"]):
                 assert ask(place, cookie) == refused, (place, cookie)
-            assert ask(place, tokens["eve"]) == 403, place
+            # Whoever is in may go out; a POST without a form has no token.
+            assert ask(place, tokens["eve"]) == (415 if place == "POST /logout" else 403), place
             # The input has no difference to itself; a POST without a form has no token.
             inside = 404 if "difference" in place else 200 if refused == 303 else 415
             assert ask(place, tokens["ann"]) == inside, place
