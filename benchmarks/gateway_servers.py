@@ -59,6 +59,8 @@ def fastapi(case: str, model: str) -> None:
         return {"verdicts": ask(chosen.decode(await request.body()))}
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        # Those it accepts inherit this; asyncio itself sets it only where it made the listener.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         threading.Timer(1.0, say, [url]).start()
         server = uvicorn.Server(uvicorn.Config(app, log_level="critical", access_log=False))

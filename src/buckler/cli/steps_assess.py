@@ -60,16 +60,8 @@ def assess_bundle(project: Project, bundle: Path) -> Json:
             workers=workers,
             progress=progress,
         )
-    ours = next(row for row in found if row.name == "guard")
-    few = slice(0, _FEW)
-    jobs = [
-        partial(_curve, project, systems[-1], x, y, rows),
-        partial(_battery, project, (undefended, systems[-1]), x[few], y[few]),
-    ]
-    with show.bar("curve over eps, masked gradients") as progress:
-        progress(0, 1)
-        curve, signs = side_by_side(jobs, workers)
-        progress(1, 1)
+    ours, few = next(row for row in found if row.name == "guard"), slice(0, _FEW)
+    curve, signs = _curve_and_signs(project, undefended, systems[-1], x, y, rows)
     with show.bar("each part taken out") as progress:
         parts = ablation(
             guard, data, x[few], y[few], project.threat, rows=rows[few], workers=workers,
@@ -80,18 +72,24 @@ def assess_bundle(project: Project, bundle: Path) -> Json:
     ours.adaptive.ledger.save(evidence / "ledger.npz")
     found[0].adaptive.ledger.save(evidence / "original.npz")
     save_examples(evidence / "examples.npz", ours.adaptive, x, guard.answer)
-    digest = {"digest": guard.digest}
     files.write_json(evidence / "assessment.json", ours.adaptive.to_dict())
-    files.write_json(evidence / "curve.json", {**digest, **curve})
-    files.write_json(evidence / "battery.json", {**digest, **signs})
-    files.write_json(evidence / "ablation.json", {**digest, "parts": [p.to_dict() for p in parts]})
-    medians = {path: asdict(value) for path, value in latency.items()}
-    files.write_json(evidence / "alarms.json", {**digest, "alarms": [a.to_dict() for a in alarms]})
-    files.write_json(evidence / "latency.json", {**digest, **medians})
-    value: Json = {**digest, "systems": [row.to_dict() for row in found]}
-    files.write_json(evidence / "comparison.json", value)
+    value: Json = {"digest": guard.digest, "systems": [row.to_dict() for row in found]}
+    about: dict[str, Json] = {
+        "curve": curve,
+        "battery": signs,
+        "ablation": {"parts": [part.to_dict() for part in parts]},
+        "alarms": {"alarms": [alarm.to_dict() for alarm in alarms]},
+        "latency": {path: asdict(each) for path, each in latency.items()},
+        "comparison": value,
+    }
+    _write(evidence, guard, about)
     mark_done(evidence, inputs)
     return value
+
+
+def _write(evidence: Path, guard: Guard, about: dict[str, Json]) -> None:
+    for name, facts in about.items():
+        files.write_json(evidence / f"{name}.json", {"digest": guard.digest, **facts})
 
 
 def evidence_inputs(project: Project, guard: Guard) -> str:
@@ -113,6 +111,20 @@ def _systems(project: Project, guard: Guard, undefended: Target, x: Tensor) -> l
         systems.append(voting(members, data.spec))
         systems.append(of_guard(article(data, members), "article's guard", draws=4))
     return [*systems, of_guard(guard)]
+
+
+def _curve_and_signs(
+    project: Project, undefended: Target, guarded: Target, x: Tensor, y: Tensor, rows: Tensor
+) -> list[Json]:
+    jobs = [
+        partial(_curve, project, guarded, x, y, rows),
+        partial(_battery, project, (undefended, guarded), x[:_FEW], y[:_FEW]),
+    ]
+    with show.bar("curve over eps, masked gradients") as progress:
+        progress(0, 1)
+        found = side_by_side(jobs, os.cpu_count() or 1)
+        progress(1, 1)
+    return found
 
 
 def _curve(project: Project, target: Target, x: Tensor, y: Tensor, rows: Tensor) -> Json:
