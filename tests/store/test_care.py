@@ -15,8 +15,9 @@ from buckler.store.intake import Event, insert_events
 from buckler.store.known import Known
 from buckler.store.report import stats
 from buckler.store.reviews import claim, get
+from buckler.store.schema import metadata
 from buckler.store.shared import read_policy, set_policy
-from buckler.store.tables import metadata, reviews
+from buckler.store.tables import reviews
 from tests.store.made import add, item
 from tests.store.test_reviews import answer, states
 

@@ -10,7 +10,7 @@ from alembic.migration import MigrationContext
 from buckler.errors import DataError, StoreDownError, UsageError
 from buckler.store import migrate
 from buckler.store.engine import durability, engine, open_store, parse
-from buckler.store.tables import metadata
+from buckler.store.schema import metadata
 
 
 def differences(found: sa.Engine) -> list[object]:

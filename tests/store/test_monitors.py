@@ -13,9 +13,10 @@ from buckler.ops.rows import Reference, encode, ranks_of
 from buckler.store import alerts, audit, monitors, outbox
 from buckler.store.alerts import WEBHOOK, raise_alert
 from buckler.store.monitors import Telling
-from buckler.store.tables import alerts as alerts_table
-from buckler.store.tables import monitor_rows, reviews
-from buckler.store.tables import monitors as monitors_table
+from buckler.store.operating import alerts as alerts_table
+from buckler.store.operating import monitor_rows
+from buckler.store.operating import monitors as monitors_table
+from buckler.store.tables import reviews
 from tests.store.made import add, item
 
 N = 10_000

@@ -18,8 +18,9 @@ from buckler.ops.rollout import ENDS
 from buckler.store import audit, leases, rollouts
 from buckler.store.engine import Store, open_store
 from buckler.store.live import read_live, tell_live
+from buckler.store.operating import rollout_reports
 from buckler.store.tables import audit as audit_table
-from buckler.store.tables import outbox, rollout_reports
+from buckler.store.tables import outbox
 
 from .rolled import CANDIDATE, STABLE, STATES, begun, look, nothing, seen
 

@@ -13,7 +13,8 @@ from buckler.ops.alerts import QUIET_S, Alert, Finding, State, again, alertmanag
 from buckler.store import audit, outbox
 from buckler.store.engine import Store
 from buckler.store.intake import insert_new
-from buckler.store.tables import alerts, reviews
+from buckler.store.operating import alerts
+from buckler.store.tables import reviews
 
 WEBHOOK: Final = "alert.webhook"
 APPRISE: Final = "alert.apprise"

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from buckler.store.engine import Store
 from buckler.store.intake import insert_new
-from buckler.store.tables import live
+from buckler.store.operating import live
 
 _NAME: Final = "live"
 

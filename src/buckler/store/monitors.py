@@ -20,7 +20,8 @@ from buckler.ops.rows import Reference
 from buckler.store.alerts import end, raise_alert, suspects
 from buckler.store.engine import Store
 from buckler.store.intake import insert_new
-from buckler.store.tables import monitor_rows, monitors, reviews
+from buckler.store.operating import monitor_rows, monitors
+from buckler.store.tables import reviews
 
 _AT_ONCE: Final = 64
 _KIND: Final = "<u2"  # the same bytes on every machine

@@ -17,7 +17,8 @@ from buckler.store import audit, outbox
 from buckler.store.engine import Store
 from buckler.store.intake import insert_new
 from buckler.store.live import live_in, point
-from buckler.store.tables import rollout_reports, rollouts, settings
+from buckler.store.operating import rollout_reports, rollouts
+from buckler.store.tables import settings
 
 _SECRET: Final = "rollout secret"
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 import sqlalchemy as sa
 
 from buckler.store.engine import Store
-from buckler.store.tables import suspects
+from buckler.store.operating import suspects
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from typing import Final
 import sqlalchemy as sa
 
 from buckler.store.engine import Store
-from buckler.store.tables import alerts, events, reviews
+from buckler.store.operating import alerts
+from buckler.store.tables import events, reviews
 
 SCORES: Final = "scores"
 """The kind of events that hold histograms, see `scores`."""

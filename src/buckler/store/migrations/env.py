@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from buckler.store.tables import metadata
+from buckler.store.schema import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],
