@@ -145,7 +145,7 @@ def _scene(plan: Plan, data: Dataset, place: Path) -> tuple[Scene, Json]:
     bare = {label: nets[label].net for label in ("standard", *(m.name for m in plan.members))}
     identities = {label: _digest(net) for label, net in bare.items()}
     built = _chosen(plan, data, members, list(identities.values())[1:], place)
-    weights, scores = tuple(built["weights"]), Scores(*map(_tupled, built["detectors"].values()))
+    weights, scores = tuple(built["weights"]), _scores(built["detectors"])
     guard = calibrate(
         data,
         members,
@@ -179,6 +179,10 @@ def _scene(plan: Plan, data: Dataset, place: Path) -> tuple[Scene, Json]:
     ).hexdigest()
     built["threshold"] = asdict(guard.rule.calibration)  # type: ignore[attr-defined]
     return Scene(plan, data, nets, guard, witness, targets, identities, place), built
+
+
+def _scores(kept: Json) -> Scores:
+    return Scores(**{name: _tupled(value) for name, value in kept.items()})
 
 
 def _tupled(value: Any) -> Any:
