@@ -1,6 +1,7 @@
 """One server in a process of its own: python -m benchmarks.gateway_servers WHICH CASE MODEL.
 
-WHICH: buckler, or fastapi: a plain handler around the model. MODEL: idle, guard, or the
+WHICH: buckler; fastapi, a plain handler around the model; or uvicorn, which reads the body and
+answers a constant: what no gateway on it can be below. MODEL: idle, guard, or the
 milliseconds that a batch takes (buckler only). It prints its URL, then serves until it is told to
 end. LitServe is in gateway_litserve.
 """
@@ -48,7 +49,6 @@ def buckler(case: str, model: str) -> None:
 
 
 def fastapi(case: str, model: str) -> None:
-    import uvicorn
     from fastapi import FastAPI, Request
 
     chosen, app = cases()[case], FastAPI()
@@ -58,12 +58,41 @@ def fastapi(case: str, model: str) -> None:
     async def classify(request: Request) -> dict[str, Any]:
         return {"verdicts": ask(chosen.decode(await request.body()))}
 
+    serve(app)
+
+
+def bare() -> None:
+    answer = json.dumps({"verdicts": judge(None, "idle")(torch.zeros(1))}).encode()
+    head = {
+        "type": "http.response.start",
+        "status": 200,
+        "headers": [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(answer)),
+        ],
+    }
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            while (await receive()).get("more_body"):
+                pass
+            await send(head)
+            await send({"type": "http.response.body", "body": answer})
+
+    serve(app)
+
+
+def serve(app: Any) -> None:
+    import uvicorn
+
     with socket.create_server(("127.0.0.1", 0)) as listener:
         # Those it accepts inherit this; asyncio itself sets it only where it made the listener.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         threading.Timer(1.0, say, [url]).start()
-        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", access_log=False))
+        server = uvicorn.Server(
+            uvicorn.Config(app, log_level="critical", access_log=False, lifespan="off")
+        )
         server.run(sockets=[listener])
 
 
@@ -73,10 +102,10 @@ def say(url: str) -> None:
 
 def main() -> None:
     which, case, model = sys.argv[1:4]
-    if which == "buckler":
-        buckler(case, model)
+    if which == "uvicorn":
+        bare()
     else:
-        fastapi(case, model)
+        {"buckler": buckler, "fastapi": fastapi}[which](case, model)
 
 
 if __name__ == "__main__":
