@@ -242,7 +242,6 @@ def tell(folder: Path, look: Callable[[Story, str], None]) -> list[str]:
             webhook_private=True,
             false_alarm_days=10,  # one false page in ten days ...
             rows_per_day=10_000,  # ... of a small service
-            accepted_sample=0.1,
             streams="flag",
         )
         clients = new_keys(store, ["infer"], CLIENTS)
