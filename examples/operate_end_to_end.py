@@ -58,7 +58,7 @@ USUAL = {
 LAX = {"review_rate": 0.4, "success": 1.0, "accuracy_ratio": 0.1, "most_reviewed": 1.0}
 OPEN = "[retrain]\nclient_share = 1.0\nclass_share = 1.0\ncopies = 5\n"
 ROLLOUT = {
-    "min_s": [2, 2, 2, 2],
+    "min_s": [2, 4, 4, 4],
     "min_pairs": 300,
     "min_golden": 30,
     "min_requests": 20,
