@@ -48,6 +48,7 @@ def _sentences(facts: Json) -> list[str]:
     detectors = ", ".join(facts["built"]["detectors"]["detectors"])
     weights = ", ".join(f"{weight:.2g}" for weight in facts["built"]["weights"])
     return [
+        *_nothing_added(facts),
         f"- Review rate on clean inputs: target {found['target']:.2%}, mean of "
         f"{len(found['realised'])} re-splits {found['realised_mean']:.2%} "
         f"(n = {found['n'][0]} to calibrate, {found['n'][1]} to verify).",
@@ -64,6 +65,27 @@ def _sentences(facts: Json) -> list[str]:
     ]
 
 
+def _nothing_added(facts: Json) -> list[str]:
+    """A sentence for each radius at which the guard's interval reaches its best bare member."""
+    found = []
+    for eps in facts["eps"]:
+        guard, best = _beside(facts, eps)
+        theirs = best["shared"]["value"]
+        if guard["success"]["high"] >= theirs:
+            found.append(
+                f"- At L∞ {eps:g} the guard adds nothing that could be measured: its best bare "
+                f"member, {best['system']}, loses {theirs:.2%} of the same rows."
+            )
+    return found
+
+
+def _beside(facts: Json, eps: float) -> tuple[Json, Json]:
+    """The guard's row at eps, and that of its best bare member on the same inputs."""
+    rows = {(row["system"], row["threat"]): row for row in facts["systems"]}
+    members = [rows[member, f"L∞ {eps:g}"] for member in facts["members"]]
+    return rows["guard", f"L∞ {eps:g}"], min(members, key=lambda row: row["shared"]["value"])
+
+
 def bars(name: str, facts: Json) -> list[Bar]:
     """What was asked; met is computed."""
     asked, listed = _ASKED[name], []
@@ -71,15 +93,11 @@ def bars(name: str, facts: Json) -> list[Bar]:
     single = facts["members"][0]
     for eps in facts["eps"]:
         threat = f"L∞ {eps:g}"
-        guard = rows["guard", threat]
+        guard, best = _beside(facts, eps)
         if f"guard {threat}" in asked:
             listed.append(
                 _bar(f"guard, {threat}, adaptive", guard["success"], "<=", asked[f"guard {threat}"])
             )
-        best = min(
-            (rows[member, threat] for member in facts["members"]),
-            key=lambda r: r["shared"]["value"],
-        )
         gain = best["shared"]["value"] - guard["success"]["high"]
         listed.append(
             Bar(
