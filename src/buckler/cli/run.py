@@ -12,7 +12,8 @@ from buckler.cli.certify import say_certified
 from buckler.cli.options import CONFIG, ConfigOption
 from buckler.cli.project import Project
 from buckler.cli.steps_assess import assess_bundle
-from buckler.cli.steps_bundle import build_bundle, certify_bundle, check_bundle
+from buckler.cli.steps_bundle import build_bundle, certify_bundle
+from buckler.cli.steps_check import check_bundle
 from buckler.cli.steps_harden import harden_members
 from buckler.cli.steps_model import assess_original, train_original
 from buckler.cli.tables import comparison_table, ruling_table

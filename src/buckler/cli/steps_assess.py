@@ -13,6 +13,7 @@ from buckler import files
 from buckler.assess import Assessment, assess, battery, of_guard, of_model
 from buckler.assess.ablation import ablation
 from buckler.assess.compare import Compared, Effort, compare
+from buckler.assess.evidence import SCHEMA
 from buckler.assess.folklore import noisy, range_check, voting
 from buckler.assess.latency import latencies
 from buckler.assess.parallel import side_by_side
@@ -89,13 +90,15 @@ def assess_bundle(project: Project, bundle: Path) -> Json:
 
 def _write(evidence: Path, guard: Guard, about: dict[str, Json]) -> None:
     for name, facts in about.items():
-        files.write_json(evidence / f"{name}.json", {"digest": guard.digest, **facts})
+        files.write_json(
+            evidence / f"{name}.json", {"schema": SCHEMA, "digest": guard.digest, **facts}
+        )
 
 
 def evidence_inputs(project: Project, guard: Guard) -> str:
     config = project.config
     sections = (config.assess, config.threat, config.harden, config.data)
-    return project.inputs_of(f"{guard.digest} {project.members_digest()}", *sections)
+    return project.inputs_of(f"{SCHEMA} {guard.digest} {project.members_digest()}", *sections)
 
 
 def _systems(project: Project, guard: Guard, undefended: Target, x: Tensor) -> list[Target]:
