@@ -1,7 +1,11 @@
 """Reading evidence files: a file of another version, or half a file, is one clear sentence."""
 
+import os
+import platform
 from pathlib import Path
 from typing import Any, Final
+
+import torch
 
 from buckler import files
 from buckler.errors import DataError
@@ -36,6 +40,12 @@ def read(path: Path) -> Json:
 def read_if_there(path: Path) -> Json | None:
     """The same; None where there is no such file."""
     return read(path) if Path(path).exists() else None
+
+
+def hardware() -> str:
+    """The class of machine that measured."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return f"{os.cpu_count()}-core {platform.machine()} {platform.system()}, {device}"
 
 
 def verdict(signs: Json) -> str:

@@ -1,16 +1,14 @@
 """buckler run: the whole chain from buckler.toml."""
 
-from pathlib import Path
-
 from buckler import files
 from buckler.assess.check import Ruling
-from buckler.assess.report import Evidence, write_report
 from buckler.cli import show
 from buckler.cli.assess import say_assessed
 from buckler.cli.build import say_built
 from buckler.cli.certify import say_certified
 from buckler.cli.options import CONFIG, ConfigOption
 from buckler.cli.project import Project
+from buckler.cli.steps_report import write_page
 from buckler.cli.steps_assess import assess_bundle
 from buckler.cli.steps_bundle import build_bundle, certify_bundle
 from buckler.cli.steps_check import check_bundle
@@ -53,7 +51,7 @@ def run_chain(project: Project, command: str) -> Ruling:
     show.out.print(ruling_table(ruling.to_dict()))
     for reason in ruling.struck:
         show.line(f"the adaptive figure does not stand: {reason}", "red")
-    report = write_page(project, command)
+    report = write_page(project, project.bundle, project.out / "report.html", command)
     show.line(f"wrote {report} and {project.bundle}")
     return ruling
 
@@ -63,18 +61,3 @@ def say_believed(bundle: Path) -> None:
     for name, signs in files.read_json(bundle / "evidence" / "battery.json").items():
         if isinstance(signs, dict):
             show.line(f"{name}: {signs['sentence']}", None if signs["believable"] else "red")
-
-
-def write_page(project: Project, command: str) -> Path:
-    spec = project.data.spec
-    path = project.out / "report.html"
-    evidence = Evidence(
-        name=project.data.name,
-        command=command,
-        class_names=spec.class_names,
-        box=spec.box,
-        output=project.out,
-        bundle=project.bundle,
-    )
-    write_report(evidence, path)
-    return path
