@@ -1,5 +1,7 @@
 """buckler run: the whole chain from buckler.toml."""
 
+from pathlib import Path
+
 from buckler import files
 from buckler.assess.check import Ruling
 from buckler.cli import show
@@ -8,12 +10,12 @@ from buckler.cli.build import say_built
 from buckler.cli.certify import say_certified
 from buckler.cli.options import CONFIG, ConfigOption
 from buckler.cli.project import Project
-from buckler.cli.steps_report import write_page
 from buckler.cli.steps_assess import assess_bundle
 from buckler.cli.steps_bundle import build_bundle, certify_bundle
 from buckler.cli.steps_check import check_bundle
 from buckler.cli.steps_harden import harden_members
 from buckler.cli.steps_model import assess_original, train_original
+from buckler.cli.steps_report import write_page
 from buckler.cli.tables import comparison_table, ruling_table
 
 

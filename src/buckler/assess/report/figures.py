@@ -131,8 +131,7 @@ def cost(systems: list[Json]) -> Json:
     spent = [a for s in systems for a in (s["static"], s["adaptive"])]
     every = [result for each in spent for result in each["suite"]]
     total = {
-        name: sum(result[name] for result in every)
-        for name in ("forwards", "backwards", "seconds")
+        name: sum(result[name] for result in every) for name in ("forwards", "backwards", "seconds")
     }
     return {"guard": guard["adaptive"]["suite"] if guard else [], "total": total}
 

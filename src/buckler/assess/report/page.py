@@ -80,7 +80,10 @@ def _warnings(facts: Facts) -> list[str]:
         for reason in system["struck"]
         if system["name"] in ("guard", "undefended")
     ]
-    return [*failed, *(f"Too good to be true: {a['sentence']}" for a in facts.alarms if a["raised"])]
+    return [
+        *failed,
+        *(f"Too good to be true: {a['sentence']}" for a in facts.alarms if a["raised"]),
+    ]
 
 
 def _environment() -> jinja2.Environment:
