@@ -13,8 +13,7 @@ from .test_check import ledger
 
 
 @pytest.fixture(scope="module")
-def found(request):
-    dataset, trained = (request.getfixturevalue(name) for name in ("dataset", "trained"))
+def found(dataset, trained):
     guard = calibrate(dataset, [trained], [1.0], review_rate=0.1)
     test = dataset["test"]
     x, y = test.x[:40], test.y[:40]
