@@ -123,7 +123,7 @@ def test_a_red_teams_run_is_compared_by_its_counts(tmp_path):
     assert run.system.missed == (6, 58)
     assert run.system.flagged_clean is None
     write(tmp_path / "report.json", {**report, "schema": "buckler.redteam/7"})
-    with pytest.raises(DataError, match="is of the form .*redteam/7"):
+    with pytest.raises(DataError, match=r"is of the form .*redteam/7"):
         read_run(tmp_path)
 
 
