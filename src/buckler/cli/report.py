@@ -9,9 +9,9 @@ from buckler import files
 from buckler.assess.report.compare import compare as compared
 from buckler.assess.report.compare_text import as_markdown
 from buckler.assess.report.money import in_money
-from buckler.assess.report.runs import read_run
+from buckler.assess.report.runs import Run, read_run
 from buckler.cli import show
-from buckler.cli.money import Money, read_money
+from buckler.cli.money import Money, RunSection, read_money
 from buckler.cli.options import CONFIG, BundleArgument, ConfigOption
 from buckler.cli.project import Project
 from buckler.cli.steps_report import write_card, write_page
@@ -58,7 +58,7 @@ def compare(
 ) -> None:
     """Runs side by side; with --money, by money at risk and the threshold that costs least."""
     terms = Money() if money is None else read_money(money)
-    found = [(read_run(path), None) for path in runs or ()]
+    found: list[tuple[Run, RunSection | None]] = [(read_run(path), None) for path in runs or ()]
     found += [(read_run(each.path, each.name), each) for each in terms.runs]
     if not found or (len(found) < 2 and money is None):
         raise UsageError("compare needs two runs, or one and --money")

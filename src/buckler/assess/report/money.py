@@ -52,12 +52,12 @@ def in_money(runs: Sequence[tuple[Run, Terms]]) -> Json:
 def threshold(run: Run, terms: Terms) -> Json | None:
     """The review rate that costs least, chosen on one half of the rows and told of the other; None
     where the guard was not tried at several."""
-    points = [] if run.tradeoff is None else run.tradeoff["points"]
-    if len(points) < 2:
+    if run.tradeoff is None or len(run.tradeoff["points"]) < 2:
         return None
+    points, set_now = run.tradeoff["points"], run.tradeoff["own"]
     choose, tell = ([_system(run, point, half) for point in points] for half in (0, 1))
     best = choose.index(cheapest(terms.traffic, terms.prices, choose))
-    own = next(i for i, point in enumerate(points) if point["asked"] == run.tradeoff["own"])
+    own = next(i for i, point in enumerate(points) if point["asked"] == set_now)
     found = impact(terms.traffic, terms.prices, tell[own], tell[best])
     return {
         "name": run.name,
