@@ -70,9 +70,11 @@ def test_the_second_in_the_firsts_place(two):
 
 def test_a_guard_is_told_against_no_guard(two):
     first = in_money([(two[0], TERMS)])["guards"][0]
-    # 40 of 58 missed without, 16 of 58 with; 3 of 60 clean inputs flagged at 2 + 1.
+    # 40 of 58 missed without, 16 of 58 with; 3 of 58 attacks reviewed at 2, and 3 of 60 clean
+    # inputs at 2 + 1.
     assert first["before"]["value"] == pytest.approx(100 * 100 * 40 / 58)
-    assert first["after"]["value"] == pytest.approx(100 * 100 * 16 / 58 + 9_900 * 3 / 60 * 3)
+    reviews = 100 * 3 / 58 * 2 + 9_900 * 3 / 60 * 3
+    assert first["after"]["value"] == pytest.approx(100 * 100 * 16 / 58 + reviews)
     assert 0 < first["pays_from"] < 0.01
     assert first["break_even"].startswith("it pays from ")
 
