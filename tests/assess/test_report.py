@@ -9,7 +9,7 @@ import pytest
 
 from buckler.assess.report import write_report
 from buckler.assess.report.facts import gather
-from buckler.assess.report.figures import confusion, cost
+from buckler.assess.report.figures import certified_table, confusion, cost
 from buckler.errors import DataError
 
 from .reports import DIGEST, N, book, evidence, write
@@ -92,6 +92,14 @@ def test_confusion_counts_every_row_once():
     assert np.trace(cells[:, :3]) == N - 3 - 2 - 6
     assert sum(each["n"] for each in found["worst"]) == 2 + 6
     assert found["totals"] == [20, 20, 20]
+
+
+def test_certified_accuracy_is_told_up_to_the_largest_radius(tmp_path):
+    """Nine of twelve rows are right and certified, at 0, 0.05 … 0.4; three abstained."""
+    table = certified_table(gather(evidence(tmp_path / "bundle")).certificates)
+    assert (table[0]["radius"], table[0]["rate"]["k"]) == (0.0, 9)
+    assert (table[-1]["radius"], table[-1]["rate"]["k"]) == (0.4, 1)
+    assert all(each["rate"]["n"] == 12 for each in table)
 
 
 def test_cost_adds_every_system(tmp_path):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 _COLOURS = ("#d1495b", "#1f77d0", "#2a9d62", "#8a63d2", "#c98a1b")
 _DASHES = ("solid", "dot", "dash")
@@ -15,7 +15,8 @@ class Curve:
     """Points x, y with the ends of their intervals, all of one length.
 
     group: curves of one group have one colour; the second of it is dotted, the third dashed.
-    steps: many points, joined by steps, and not marked one by one.
+    steps: many points, joined by steps and not marked one by one; "hv" keeps a value up to the next
+        point, "vh" takes the next one's at once.
     """
 
     name: str
@@ -24,7 +25,7 @@ class Curve:
     low: Sequence[float]
     high: Sequence[float]
     group: str = ""
-    steps: bool = False
+    steps: Literal["", "hv", "vh"] = ""
 
 
 def curves(
@@ -87,7 +88,7 @@ def _trace(line: Curve, colour: int, before: int) -> dict[str, Any]:
         "dash": _DASHES[before % len(_DASHES)],
     }
     if line.steps:
-        drawn["shape"] = "hv"
+        drawn["shape"] = line.steps
     return {
         "x": list(line.x),
         "y": list(line.y),

@@ -1,6 +1,7 @@
 """The curves of a report, from its facts."""
 
 import json
+import math
 from bisect import bisect_right
 from pathlib import Path
 from typing import Any
@@ -30,18 +31,19 @@ def by_attack(points: list[Json]) -> list[tuple[str, list[Json]]]:
 
 def receiver(tradeoff: Json) -> str:
     """Share of harmful points stopped over the share of clean inputs flagged: points that know
-    nothing of the guard against points made for each threshold anew."""
+    nothing of the guard against points made for each threshold anew; as far as those go."""
     if not tradeoff["points"]:
         return ""
+    known = [point for point in tradeoff["points"] if point["stopped"]]
+    most = 1.2 * max((p["rates"]["review_rate"]["value"] for p in known), default=1 / 1.2)
     lines = []
     clean, static = (sorted(tradeoff["scores"][kind]) for kind in ("clean", "static"))
     if static and clean:
         steps = sorted({*clean, *static}, reverse=True)
-        x = [1 - bisect_right(clean, t) / len(clean) for t in steps]
-        y = [1 - bisect_right(static, t) / len(static) for t in steps]
-        lines.append(Curve(f"static, n = {len(static)}", [*x, 1], [*y, 1], [*y, 1], [*y, 1],
-                           steps=True))  # fmt: skip
-    known = [point for point in tradeoff["points"] if point["stopped"]]
+        flagged = [1 - bisect_right(clean, t) / len(clean) for t in steps]
+        x = [share for share in flagged if share <= most]
+        y = [1 - bisect_right(static, t) / len(static) for t in steps[: len(x)]]
+        lines.append(Curve(f"static, n = {len(static)}", x, y, y, y, steps="hv"))
     if known:
         x = [point["rates"]["review_rate"]["value"] for point in known]
         name = f"adaptive, n = {tradeoff['turned']}"
@@ -73,7 +75,7 @@ def certified_table(certificates: Json | None) -> list[Json]:
     if certificates is None:
         return []
     most = max((row["radius"] for row in certificates["certificates"]), default=0.0)
-    radii = [round(most * step / 5, 3) for step in range(6)] if most > 0 else [0.0]
+    radii = [math.floor(1000 * most * step / 5) / 1000 for step in range(6)] if most > 0 else [0.0]
     return [{"radius": r, "rate": vars(certified_rate(certificates, r))} for r in radii]
 
 
@@ -84,7 +86,7 @@ def certified_curve(certificates: Json | None) -> str:
     radii = sorted({0.0, *(row["radius"] for row in rows if row["label"] == row["y"])})
     rates = [vars(certified_rate(certificates, radius)) for radius in radii]
     y = [rate["value"] for rate in rates]
-    line = Curve(f"n = {len(rows)}", radii, y, y, y)
+    line = Curve(f"n = {len(rows)}", radii, y, y, y, steps="vh")
     return curves([line], "L2 radius (input units)", "certified accuracy", log_x=False)
 
 
