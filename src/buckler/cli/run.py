@@ -15,7 +15,7 @@ from buckler.cli.steps_assess import assess_bundle
 from buckler.cli.steps_bundle import build_bundle, certify_bundle, check_bundle
 from buckler.cli.steps_harden import harden_members
 from buckler.cli.steps_model import assess_original, train_original
-from buckler.cli.tables import comparison_table, ruling_table
+from buckler.cli.tables import battery_table, comparison_table, ruling_table
 
 
 def run(config: ConfigOption = CONFIG) -> None:
@@ -43,7 +43,7 @@ def run_chain(project: Project, command: str) -> Ruling:
     say_built(build_bundle(project))
     show.step("attack everything, statically and adaptively")
     show.out.print(comparison_table(assess_bundle(project, project.bundle)))
-    show.step("look for masked gradients: is this evaluation to be believed?")
+    show.step("look for misled attacks: is this evaluation to be believed?")
     say_believed(project.bundle)
     show.step("certify a sample")
     say_certified(certify_bundle(project, project.bundle))
@@ -58,10 +58,12 @@ def run_chain(project: Project, command: str) -> Ruling:
 
 
 def say_believed(bundle: Path) -> None:
-    """One sentence a system, red where the evaluation is not to be believed."""
-    for name, signs in files.read_json(bundle / "evidence" / "battery.json").items():
-        if isinstance(signs, dict):
-            show.line(f"{name}: {signs['sentence']}", None if signs["believable"] else "red")
+    """The six questions by system, then a sentence each: red where the figure is struck."""
+    found = files.read_json(bundle / "evidence" / "battery.json")
+    batteries = {name: value for name, value in found.items() if isinstance(value, dict)}
+    show.out.print(battery_table(batteries))
+    for name, value in batteries.items():
+        show.line(f"{name}: {value['sentence']}", None if value["believable"] else "red")
 
 
 def write_page(project: Project, command: str) -> Path:

@@ -1,7 +1,7 @@
 """The evidence on a bundle: every system attacked, what each part is worth, what is too good."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -10,8 +10,9 @@ from typing import Any
 from torch import Tensor
 
 from buckler import files
-from buckler.assess import Assessment, assess, battery, of_guard, of_model
+from buckler.assess import Assessment, Battery, assess, battery, of_guard, of_model
 from buckler.assess.ablation import ablation
+from buckler.assess.battery import report_rules
 from buckler.assess.compare import Compared, Effort, compare
 from buckler.assess.folklore import noisy, range_check, voting
 from buckler.assess.latency import latencies
@@ -61,13 +62,15 @@ def assess_bundle(project: Project, bundle: Path) -> Json:
             progress=progress,
         )
     ours, few = next(row for row in found if row.name == "guard"), slice(0, _FEW)
-    curve, signs = _curve_and_signs(project, undefended, systems[-1], x, y, rows)
+    curve, batteries = _curve_and_batteries(project, undefended, systems[-1], x, y, rows)
     with show.bar("each part taken out") as progress:
         parts = ablation(
             guard, data, x[few], y[few], project.threat, rows=rows[few], workers=workers,
             progress=progress,
         )  # fmt: skip
     alarms = _alarms(project, guard, ours, x, y, rows)
+    rules = report_rules(alarms, parts, ours.adaptive.to_dict())
+    batteries["guard"] = batteries["guard"].adding(rules)
     latency = latencies(project.original(), guard, x)
     ours.adaptive.ledger.save(evidence / "ledger.npz")
     found[0].adaptive.ledger.save(evidence / "original.npz")
@@ -76,7 +79,7 @@ def assess_bundle(project: Project, bundle: Path) -> Json:
     value: Json = {"digest": guard.digest, "systems": [row.to_dict() for row in found]}
     about: dict[str, Json] = {
         "curve": curve,
-        "battery": signs,
+        "battery": {name: found.to_dict() for name, found in batteries.items()},
         "ablation": {"parts": [part.to_dict() for part in parts]},
         "alarms": {"alarms": [alarm.to_dict() for alarm in alarms]},
         "latency": {path: asdict(each) for path, each in latency.items()},
@@ -113,18 +116,18 @@ def _systems(project: Project, guard: Guard, undefended: Target, x: Tensor) -> l
     return [*systems, of_guard(guard)]
 
 
-def _curve_and_signs(
+def _curve_and_batteries(
     project: Project, undefended: Target, guarded: Target, x: Tensor, y: Tensor, rows: Tensor
-) -> list[Json]:
-    jobs = [
+) -> tuple[Json, dict[str, Battery]]:
+    jobs: list[Callable[[], Any]] = [
         partial(_curve, project, guarded, x, y, rows),
-        partial(_battery, project, (undefended, guarded), x[:_FEW], y[:_FEW]),
+        partial(_batteries, project, undefended, guarded, x[:_FEW], y[:_FEW]),
     ]
-    with show.bar("curve over eps, masked gradients") as progress:
+    with show.bar("curve over eps, is it to be believed") as progress:
         progress(0, 1)
-        found = side_by_side(jobs, os.cpu_count() or 1)
+        curve, batteries = side_by_side(jobs, os.cpu_count() or 1)
         progress(1, 1)
-    return found
+    return curve, batteries
 
 
 def _curve(project: Project, target: Target, x: Tensor, y: Tensor, rows: Tensor) -> Json:
@@ -134,9 +137,13 @@ def _curve(project: Project, target: Target, x: Tensor, y: Tensor, rows: Tensor)
     return {"points": [assess(target, x, y, t, (attack,), rows=rows).to_dict() for t in threats]}
 
 
-def _battery(project: Project, targets: Sequence[Target], x: Tensor, y: Tensor) -> Json:
-    """Signs of masked gradients, by target."""
-    return {target.name: battery(target, x, y, project.threat).to_dict() for target in targets}
+def _batteries(
+    project: Project, undefended: Target, guarded: Target, x: Tensor, y: Tensor
+) -> dict[str, Battery]:
+    """The checks on each evaluation, by target."""
+    first = battery(undefended, x, y, project.threat)
+    second = battery(guarded, x, y, project.threat, undefended=undefended)
+    return {undefended.name: first, guarded.name: second}
 
 
 def _alarms(

@@ -201,7 +201,7 @@ def check_bundle(project: Project, bundle: Path) -> Ruling:
     section, threat = project.config.policy, project.config.threat
     policy = Policy(**section.model_dump(), norm=threat.norm, eps=threat.eps)
     comparison: Any = files.read_json(evidence / "comparison.json")
-    signs: Any = files.read_json(evidence / "battery.json")["guard"]
+    found: Any = files.read_json(evidence / "battery.json")["guard"]
     ours = next(row for row in comparison["systems"] if row["name"] == "guard")
     ruling = judge_evidence(
         policy,
@@ -210,7 +210,7 @@ def check_bundle(project: Project, bundle: Path) -> Ruling:
         Ledger.load(evidence / "ledger.npz"),
         Ledger.load(evidence / "original.npz"),
         files.read_json(evidence / "latency.json"),
-        struck=(*ours["struck"], *([] if signs["believable"] else [signs["sentence"]])),
+        struck=(*ours["struck"], *([] if found["believable"] else [found["sentence"]])),
     )
     files.write_json(evidence / "ruling.json", {**ruling.to_dict(), "at": time.time()})
     files.write_text(evidence / "ruling.junit.xml", junit(ruling))

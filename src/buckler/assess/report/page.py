@@ -78,6 +78,7 @@ def write_report(evidence: Evidence, path: Path) -> None:
         certificates=certificates,
         certified=certified_curve(certificates) if certificates else [],
         batteries=batteries,
+        disbelieved=[name for name, value in batteries.items() if not value["believable"]],
         versions=", ".join(f"{k} {v}" for k, v in adaptive.get("versions", {}).items()),
         hardware=f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
         suite=adaptive.get("suite", []),
