@@ -12,6 +12,7 @@ from torch import Tensor
 from buckler import files
 from buckler.assess import Assessment, Battery, assess, battery, of_guard, of_model
 from buckler.assess.ablation import ablation
+from buckler.assess.battery import Effort as Looks
 from buckler.assess.battery import report_rules
 from buckler.assess.compare import Compared, Effort, compare
 from buckler.assess.folklore import noisy, range_check, voting
@@ -30,6 +31,9 @@ from buckler.stats import Rate, wilson
 Json = dict[str, Any]
 _FEW = 200  # rows of the battery and of the ablation
 _DRAWS = 8
+_EFFORT = Looks(  # the costly checks at a fraction: whatever they find gets its second look
+    rows=_FEW, noise=1000, noise_rows=50, decision_rows=20, decision_queries=500, points=20
+)
 
 
 def assess_bundle(project: Project, bundle: Path) -> Json:
@@ -141,8 +145,9 @@ def _batteries(
     project: Project, undefended: Target, guarded: Target, x: Tensor, y: Tensor
 ) -> dict[str, Battery]:
     """The checks on each evaluation, by target."""
-    first = battery(undefended, x, y, project.threat)
-    second = battery(guarded, x, y, project.threat, undefended=undefended)
+    threat = project.threat
+    first = battery(undefended, x, y, threat, effort=_EFFORT)
+    second = battery(guarded, x, y, threat, effort=_EFFORT, undefended=undefended)
     return {undefended.name: first, guarded.name: second}
 
 

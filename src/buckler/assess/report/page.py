@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from buckler import files
 from buckler.assess.pictures import load_examples
+from buckler.errors import DataError
 from buckler.look import curves, data_uri, difference_uri, plotly_script, stylesheet
 from buckler.look.plots import Curve
 from buckler.stats import wilson
@@ -42,6 +43,11 @@ def write_report(evidence: Evidence, path: Path) -> None:
     undefended = _read(evidence.output / "assessment" / "undefended.json") or {"points": []}
     battery = _read(folder / "battery.json") or {}
     batteries = {name: value for name, value in battery.items() if isinstance(value, dict)}
+    if old := [name for name, value in batteries.items() if "questions" not in value]:
+        raise DataError(
+            f"the battery of {', '.join(old)} in {folder} was written by another version: run "
+            "buckler assess on this bundle"
+        )
     certificates = _read(folder / "certificates.json")
     alarms = (_read(folder / "alarms.json") or {"alarms": []})["alarms"]
     systems = comparison["systems"]
