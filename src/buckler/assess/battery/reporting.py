@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from buckler.assess.ablation import Part
-from buckler.assess.battery.check import REPORT, Check, absent
+from buckler.assess.battery.check import REPORT, Check, Mark, absent
 from buckler.assess.plausibility import Alarm
 
 _ROWS = 1000
@@ -30,8 +30,8 @@ def _plausible(alarms: Sequence[Alarm]) -> Check:
         return absent(26, name, REPORT, "no bound is known for this data and threat")
     raised = [alarm for alarm in alarms if alarm.raised]
     said = "; ".join(alarm.sentence for alarm in raised) or "every figure is plausible"
-    mark = "warn" if raised else "pass"
-    return Check(26, name, REPORT, len(raised), "any alarm warns", mark, said)  # type: ignore[arg-type]
+    mark: Mark = "warn" if raised else "pass"
+    return Check(26, name, REPORT, len(raised), "any alarm warns", mark, said)
 
 
 def _ablated(parts: Sequence[Part]) -> Check:
@@ -41,8 +41,8 @@ def _ablated(parts: Sequence[Part]) -> Check:
         return absent(27, name, REPORT, "there is one part only")
     idle = [part.removed for part in parts[1:] if not part.pays]
     said = f"no gain measured from: {', '.join(idle)}" if idle else "every part pays"
-    mark = "warn" if idle else "pass"
-    return Check(27, name, REPORT, len(idle), "a part that does not pay warns", mark, said)  # type: ignore[arg-type]
+    mark: Mark = "warn" if idle else "pass"
+    return Check(27, name, REPORT, len(idle), "a part that does not pay warns", mark, said)
 
 
 def _complete(assessment: dict[str, Any]) -> Check:

@@ -1,6 +1,5 @@
 """What all checks look at: the rows, the attackers' view, and what the white-box attack broke."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -205,7 +204,3 @@ def main_attack(scene: Scene) -> Main:
     seen = replace(scene, view=recorder)
     points = seen.attacked(replace(climb(effort.steps), stop=False), every)
     return Main(ce, scene.won(points, scene.y), points, recorder.path())
-
-
-Again = Callable[[Scene, Tensor], Tensor]
-"""(scene, rows (n,) bool) → (n,) bool, those of them that stay unbroken."""
