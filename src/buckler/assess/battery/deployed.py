@@ -23,7 +23,7 @@ def dynamic(scene: Scene) -> Check:
 
 def runs_autograd(view: Classifier, x: Tensor) -> bool:
     """Whether a forward without gradients runs a backward pass all the same."""
-    seen = []
+    seen: list[bool] = []
 
     def unpack(tensor: Tensor) -> Tensor:
         seen.append(True)
