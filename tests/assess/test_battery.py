@@ -55,8 +55,13 @@ def marks(found):
     return {check.number: check.mark for check in found.checks}
 
 
-def test_a_plain_net_passes_every_check(trained, dataset):
-    found = look(trained, dataset)
+@pytest.fixture(scope="module")
+def plain(trained, dataset):
+    return look(trained, dataset)
+
+
+def test_a_plain_net_passes_every_check(plain):
+    found = plain
     assert found.verdict == "PASS", found.sentence
     assert found.believable
     assert found.sentence == "No sign that the attacks were misled."
@@ -64,15 +69,15 @@ def test_a_plain_net_passes_every_check(trained, dataset):
     assert {check.question for check in found.checks} == set(QUESTIONS)
 
 
-def test_the_file_of_it_is_json_and_asks_six_questions(trained, dataset):
-    value = json.loads(json.dumps(look(trained, dataset).to_dict()))
+def test_the_file_of_it_is_json_and_asks_six_questions(plain):
+    value = json.loads(json.dumps(plain.to_dict()))
     assert [asked["question"] for asked in value["questions"]] == list(QUESTIONS)
     assert all(check["evidence"] for asked in value["questions"] for check in asked["checks"])
 
 
-def test_the_same_seed_gives_the_same_battery(trained, dataset):
-    one, two = (dataclasses.replace(look(trained, dataset), seconds=0) for _ in range(2))
-    assert one == two
+def test_the_same_seed_gives_the_same_battery(plain, trained, dataset):
+    again = look(trained, dataset)
+    assert dataclasses.replace(again, seconds=0) == dataclasses.replace(plain, seconds=0)
 
 
 def test_large_logits_fail_and_small_ones_do_not(trained, dataset):
