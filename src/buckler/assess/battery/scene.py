@@ -165,7 +165,7 @@ class Recorder:
 
     def path(self) -> Tensor:
         """(steps + 1, n)"""
-        return torch.cat(self.seen).unflatten(0, (-1, self.scene.n))
+        return torch.cat(self.seen).reshape(-1, self.scene.n)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Is the gradient true? Checks 3, 18, 21 and 22: does the loss do what its slope promises?"""
 
+import math
 from dataclasses import replace
 
 import torch
@@ -114,7 +115,7 @@ def _radius(scene: Scene, most: float) -> float:
     """Half of eps as an L∞ radius, at most `most`; what a ball's corner reaches in each value."""
     eps = float(torch.as_tensor(scene.threat.eps).float().mean())
     size = scene.x[0].numel()
-    share = {"linf": 1.0, "l2": size**0.5, "l1": float(size)}[scene.threat.norm]
+    share: float = {"linf": 1.0, "l2": math.sqrt(size), "l1": float(size)}[scene.threat.norm]
     return min(eps / 2 / share, most)
 
 
