@@ -7,7 +7,8 @@ On scikit-learn's handwritten digits. One gateway in this process, asked over HT
 training is a process of its own. What happens:
 
 1. Bundle A serves, and its alarms are quiet.
-2. Attackers with 40 keys send what training never knew: black is white. A page, and an alert.
+2. Attackers with 40 keys send what training never knew: black is white. A page, and an alert. One
+   more asks for one digit again and again, a little changed: named as a suspect.
 3. Two reviewers decide what was SUSPICIOUS; a retrain is owed, and makes bundle B.
 4. B is rolled out, 10 → 50 → 100 % of clients, by evidence. The same attack again.
 5. Bundle C flags a third of everything, and goes again by itself.
@@ -22,7 +23,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
 
@@ -30,8 +30,7 @@ import httpx2
 from operate_service import (
     Gateway,
     Json,
-    Traffic,
-    Wave,
+    Story,
     alerts_heard,
     buckler,
     make,
@@ -47,7 +46,6 @@ from buckler.cli.project import Project
 from buckler.cli.reviewed import at_the_door, report
 from buckler.serve import Background, Settings
 
-NOTHING = Wave(0, 0, 0)
 CLIENTS, ATTACKERS = 100, 40
 USUAL = {
     "epochs": 6,
@@ -60,7 +58,7 @@ USUAL = {
 LAX = {"review_rate": 0.4, "success": 1.0, "accuracy_ratio": 0.1, "most_reviewed": 1.0}
 OPEN = "[retrain]\nclient_share = 1.0\nclass_share = 1.0\ncopies = 5\n"
 ROLLOUT = {
-    "min_s": [2, 2, 2, 2],
+    "min_s": [2, 4, 4, 4],
     "min_pairs": 300,
     "min_golden": 30,
     "min_requests": 20,
@@ -70,51 +68,6 @@ ROLLOUT = {
     "probes_per_s": 100,
     "slow_s": 5,
 }
-
-
-@dataclass
-class Story:
-    """What is told, and which promises were not kept."""
-
-    folder: Path
-    traffic: Traffic
-    gateway: Gateway
-    url: str
-    clients: list[str]
-    reviewers: list[str]
-    heard: list[Json]
-    began: float = field(default_factory=time.monotonic)
-    broken: list[str] = field(default_factory=list)
-    first: Wave = NOTHING
-
-    @property
-    def store(self) -> str:
-        return f"sqlite:///{self.folder}/store/store.db"
-
-    def says(self, sentence: str) -> None:
-        print(f"  {sentence}", flush=True)
-
-    def chapter(self, title: str) -> None:
-        print(f"\n{title}  [{time.monotonic() - self.began:.0f} s]", flush=True)
-
-    def promise(self, sentence: str, kept: bool) -> None:
-        self.says(f"{'kept:' if kept else 'NOT KEPT:'} {sentence}")
-        if not kept:
-            self.broken.append(sentence)
-
-    def owed(self, parent: Path) -> bool:
-        """What the weekly timer asks."""
-        code, said = buckler(
-            *("retrain", "--due", "--store", self.store, "--parent", parent), cwd=self.folder
-        )
-        self.says(said)
-        return code == 0
-
-    def until(self, true: Callable[[], bool], seconds: float) -> bool:
-        end = time.monotonic() + seconds
-        while not (found := true()) and time.monotonic() < end:
-            time.sleep(0.2)
-        return found
 
 
 def attacked(story: Story, a: Path) -> None:
@@ -136,6 +89,15 @@ def attacked(story: Story, a: Path) -> None:
     for body in filter(is_page, story.heard):
         notes = body["commonAnnotations"]
         story.says(f"{notes['action']} Runbook: {notes['runbook_url']}")
+    send(story.gateway, story.clients[-1:], story.traffic.near)
+    known = story.until(lambda: bool(suspects(story)), 20)
+    story.promise("a client who asks for one digit again and again is named", known)
+    story.look(story, "attacked")
+
+
+def suspects(story: Story) -> list[Json]:
+    found: list[Json] = story.gateway.get("/v1/suspects")["suspects"]
+    return found
 
 
 def pages(story: Story) -> list[Json]:
@@ -192,6 +154,8 @@ def rollout(story: Story, bundle: Path, seconds: float) -> Json:
         ]
         found = story.gateway.get("/v1/rollouts/current")
         share = sum(digest == found["candidate"] for digest in answers) / len(answers)
+        if found["state"] not in seen:
+            story.look(story, found["state"])
         seen[found["state"]] = share
         if found["state"] in ("COMPLETED", "ROLLED_BACK", "ABORTED", "PAUSED"):
             break
@@ -259,8 +223,12 @@ def poisoned(story: Story, b: Path) -> None:
         story.promise(f"no rollout takes it: {found.get('error')}", code == 400)
 
 
-def main() -> int:
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp()).resolve()
+def tell(folder: Path, look: Callable[[Story, str], None]) -> list[str]:
+    """The whole story, and the promises that were not kept.
+
+    Args:
+        look: called at each station: "attacked", the states of a rollout, "end".
+    """
     folder.mkdir(parents=True, exist_ok=True)
     print(f"everything is written to {folder}")
     traffic = write_data(folder)
@@ -274,24 +242,32 @@ def main() -> int:
             webhook_private=True,
             false_alarm_days=10,  # one false page in ten days ...
             rows_per_day=10_000,  # ... of a small service
+            streams="flag",
         )
         clients = new_keys(store, ["infer"], CLIENTS)
         reviewers = [*new_keys(store, ["review"]), *new_keys(store, ["review"])]
         (operator,) = new_keys(store, ["operate", "review"])
         run(folder, "review", "policy", "--agree", 2, "--of", 3, "--store", store)
         with Background(a, settings, log=False) as url, httpx2.Client(base_url=url) as http:
-            story = Story(folder, traffic, Gateway(http, operator), url, clients, reviewers, heard)
+            gateway = Gateway(http, operator)
+            story = Story(folder, traffic, gateway, url, clients, reviewers, heard, look)
             attacked(story, a)
             b = retrained(story, a)
             rolled_out(story, b)
             rolled_back(story, c)
             poisoned(story, b)
+            look(story, "end")
     count = len(list((folder / "out" / "retrain").iterdir()))
     print(
         f"{count} retrains: 1 owed and made, {count - 1} refused; a weekly rhythm knows no reason"
     )
     print(f"{len(story.broken)} promises not kept, {time.monotonic() - story.began:.0f} s")
-    return bool(story.broken)
+    return story.broken
+
+
+def main() -> int:
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp()).resolve()
+    return bool(tell(folder, lambda story, station: None))
 
 
 if __name__ == "__main__":

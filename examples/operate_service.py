@@ -6,9 +6,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -69,9 +69,10 @@ class Sent:
 
 @dataclass(frozen=True)
 class Traffic:
-    """Inputs that no project has seen, three parts, each with digits of its own."""
+    """Inputs that no project has seen, in parts, each with digits of its own."""
 
     clean: list[Sent]
+    near: list[Sent]
     first_wave: list[Sent]
     second_wave: list[Sent]
     poison: list[Sent]
@@ -80,6 +81,7 @@ class Traffic:
 def write_data(folder: Path) -> Traffic:
     """own.npz, the project's data; and the traffic, of the other digits.
 
+    Near ones are one digit with other small changes each time, as one asks who has no gradients.
     An attack turns black into white, which no training knew. Poison is a digit with another one
     shining through, so that the guard doubts it, under a wrong label.
     """
@@ -93,9 +95,12 @@ def write_data(folder: Path) -> Traffic:
         rows = torch.from_numpy(pixels).float()[:, None] / 255
         return [Sent(SPEC.encode(row), str(y), attack) for row, y in zip(rows, labels, strict=True)]
 
+    changes = np.random.default_rng(1).integers(-12, 13, (30, 8, 8))
+    near = np.clip(x[200].astype(np.int64) + changes, 0, 255).astype(np.uint8)
     blends = 0.6 * x[:TRAFFIC] + 0.4 * np.roll(x[:TRAFFIC], 1, 0)
     return Traffic(
         clean=sent(x[400:TRAFFIC], y[400:TRAFFIC]),
+        near=sent(near, np.repeat(y[200:201], 30), attack=True),
         # In two shades, each of a digit by another client.
         first_wave=[
             *sent(255 - x[:200], y[:200], attack=True),
@@ -225,3 +230,52 @@ def alerts_heard() -> Iterator[tuple[str, list[Json]]]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+@dataclass
+class Story:
+    """What is told, and which promises were not kept.
+
+    look: is called at each station of it, with its name.
+    """
+
+    folder: Path
+    traffic: Traffic
+    gateway: Gateway
+    url: str
+    clients: list[str]
+    reviewers: list[str]
+    heard: list[Json]
+    look: Callable[["Story", str], None]
+    began: float = field(default_factory=time.monotonic)
+    broken: list[str] = field(default_factory=list)
+    first: Wave = Wave(0, 0, 0)
+
+    @property
+    def store(self) -> str:
+        return f"sqlite:///{self.folder}/store/store.db"
+
+    def says(self, sentence: str) -> None:
+        print(f"  {sentence}", flush=True)
+
+    def chapter(self, title: str) -> None:
+        print(f"\n{title}  [{time.monotonic() - self.began:.0f} s]", flush=True)
+
+    def promise(self, sentence: str, kept: bool) -> None:
+        self.says(f"{'kept:' if kept else 'NOT KEPT:'} {sentence}")
+        if not kept:
+            self.broken.append(sentence)
+
+    def owed(self, parent: Path) -> bool:
+        """What the weekly timer asks."""
+        code, said = buckler(
+            *("retrain", "--due", "--store", self.store, "--parent", parent), cwd=self.folder
+        )
+        self.says(said)
+        return code == 0
+
+    def until(self, true: Callable[[], bool], seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        while not (found := true()) and time.monotonic() < end:
+            time.sleep(0.2)
+        return found

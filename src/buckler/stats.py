@@ -177,7 +177,7 @@ def sign_test(losses: int, wins: int) -> float:
     return 1.0 if n == 0 else float(binom.sf(wins - 1, n, 0.5))
 
 
-_BETS = np.geomspace(0.05, 0.95, 8)
+_BETS = np.geomspace(0.1, 0.9, 5)
 
 
 def betting_e(plus: int, minus: int, same: int, null: float) -> float:

@@ -1,11 +1,12 @@
 """A whole evidence folder, written by hand: what reports, cards and comparisons are made of."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
+from buckler.assess.battery import QUESTIONS, Battery, Check, Naive
 from buckler.assess.evidence import SCHEMA
 from buckler.assess.ledger import Ledger
 from buckler.assess.report import Evidence
@@ -85,13 +86,9 @@ def evidence(
     place.mkdir(parents=True)
     ledger.save(place / "ledger.npz")
     plain = book(40, 0)
-    signs = {
-        "n": N,
-        "believable": not fails,
-        "sentence": "Do not believe this evaluation: blind." if fails else "No sign of masking.",
-        "signs": [{"name": "zero gradients", "value": 0.0, "limit": "any warns", "mark":
-                   "fail" if fails else "pass", "meaning": "blind"}],
-    }  # fmt: skip
+    blind = Check(2, "zero gradients", QUESTIONS[0], 1.0, "any", "fail" if fails else "pass", "all")
+    found = Battery(N, (blind,), Naive(0.004, 0.01, 32), 1.0).to_dict()
+    fine = Battery(N, (replace(blind, mark="pass"),), None, 1.0).to_dict()
     system = {
         "name": "guard", "static": assessment(book(1, flagged), digest),
         "adaptive": assessment(ledger, digest), "unbounded": asdict(wilson(60, 60)),
@@ -104,7 +101,7 @@ def evidence(
     rng = np.random.default_rng(0)
     about = {
         "comparison": {"hardware": "2-core", "systems": [bare, system]},
-        "battery": {"guard": signs, "undefended": {**signs, "believable": True}},
+        "battery": {"guard": found, "undefended": fine},
         "curve": {"points": [assessment(book(b), digest, eps) for b, eps in ((2, 0.05), (9, 0.2))]},
         "tradeoff": {
             "attack": "PGD", "own": 0.05, "turned": 20,

@@ -1,8 +1,6 @@
 """The pages in a real browser without a network: ten items by keyboard, nothing off-origin."""
 
 import os
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -11,7 +9,6 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-import uvicorn
 
 from buckler.guard import Guard
 from buckler.ops.review import Policy
@@ -20,6 +17,7 @@ from buckler.store.shared import set_policy
 from buckler.store.tables import decisions, first_answers
 from tests.store.made import add
 
+from .browser import chromium, log_in, ready, served
 from .desks import (
     PASSWORD,
     fill,
@@ -32,7 +30,6 @@ from .desks import (
 )
 
 pytestmark = pytest.mark.slow
-CHROMIUM = "/usr/bin/chromium"
 
 
 @pytest.fixture
@@ -44,14 +41,8 @@ def guard(request: pytest.FixtureRequest) -> Guard:
 
 @pytest.fixture
 def url(guard: Guard, store: Store) -> Iterator[str]:
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(pages_app(guard, store), log_config=None))
-    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server.should_exit = True
-    thread.join(20)
-    listener.close()
+    with served(pages_app(guard, store)) as place:
+        yield place
 
 
 @dataclass
@@ -64,14 +55,10 @@ class Browser:
     complaints: list[str] = field(default_factory=list)
 
     def ready(self) -> None:
-        self.page.wait_for_selector("html[data-ready=yes]", timeout=20_000)
+        ready(self.page)
 
     def log_in(self) -> None:
-        self.page.goto(f"{self.url}/review")
-        self.page.get_by_label("Name").fill("ann")
-        self.page.get_by_label("Password").fill(PASSWORD)
-        self.page.keyboard.press("Enter")
-        self.ready()
+        log_in(self.page, f"{self.url}/review", "ann", PASSWORD)
 
     def press(self, *keys: str) -> None:
         """Keys that send something: the last one opens another page."""
@@ -87,19 +74,12 @@ class Browser:
 
 @pytest.fixture
 def browser(url: str) -> Iterator[Browser]:
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not Path(CHROMIUM).exists():
-        pytest.skip(f"chromium is not installed: {CHROMIUM}")
-    flags = ["--no-sandbox", "--disable-background-networking"]
-    with api.sync_playwright() as tool:
-        program = tool.chromium.launch(executable_path=CHROMIUM, args=flags)
-        page = program.new_page(viewport={"width": 1200, "height": 900})
+    with chromium(1200) as page:
         found = Browser(page, url)
         page.on("request", lambda request: found.asked.append(request.url))
         page.on("console", lambda said: found.complaints.append(f"{said.type}: {said.text}"))
         page.on("pageerror", lambda error: found.complaints.append(str(error)))
         yield found
-        program.close()
 
 
 def test_ten_items_by_keyboard_and_nothing_off_origin(

@@ -118,6 +118,11 @@ def test_the_figures_are_those_counted_by_hand(tmp_path: Path) -> None:
         drawn = figure(client.get("/dashboard/attacks?span=day").text)["data"]
         assert [sum(t["y"]) for t in drawn[:2]] == [89, 9]
         assert [t["name"] for t in drawn[2:]] == ["page alert", "ticket alert"]
+        near = figure(client.get("/dashboard?span=minutes").text)["data"]
+        # Ten minutes by ten seconds; the seven rows of a second ago stand in one of the last two.
+        assert len(near[0]["x"]) in (60, 61)
+        assert all(len(at) == len("2026-11-23 03:02:10") for at in near[0]["x"])
+        assert sum(near[0]["y"][-2:]) + sum(near[1]["y"][-2:]) >= 7
         days = figure(client.get("/dashboard/load").text)["data"][0]["y"]
         assert (len(days), sum(days)) == (14, 40)
         found = client.get("/dashboard/clients").text

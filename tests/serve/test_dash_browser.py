@@ -1,27 +1,24 @@
 """The dashboard in a real browser without a network: each page, wide and narrow, light and dark."""
 
 import os
-import socket
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
 from buckler.serve import create_app
 from buckler.store.engine import Store, open_store
 from buckler.store.users import add_user
 
+from .browser import chromium, log_in, ready, served
 from .dashed import EVIL, fill
 from .desks import PASSWORD
 from .stored import new_key, url_in
 from .tiny import CLASSIFY, LEFT, body, settings, tiny_guard
 
 pytestmark = pytest.mark.slow
-CHROMIUM = "/usr/bin/chromium"
 PAGES = ("", "attacks", "confidence", "rollout", "load", "impact", "alerts", "clients", "bundle")
 SCHEMES = ("light", "dark")
 PRICES = "?missed=400&review=2&false_alarm=1"
@@ -46,32 +43,15 @@ def key(filled: tuple[Store, str]) -> str:
 def url(filled: tuple[Store, str], tmp_path: Path) -> Iterator[str]:
     store = filled[0]
     app = create_app(tiny_guard(), settings(store=url_in(tmp_path)), log=False, store=store)
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None))
-    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server.should_exit = True
-    thread.join(20)
-    listener.close()
+    with served(app) as place:
+        yield place
 
 
 @pytest.fixture
 def page(url: str) -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not Path(CHROMIUM).exists():
-        pytest.skip(f"chromium is not installed: {CHROMIUM}")
-    flags = ["--no-sandbox", "--disable-background-networking"]
-    with api.sync_playwright() as tool:
-        program = tool.chromium.launch(executable_path=CHROMIUM, args=flags)
-        page = program.new_page(viewport={"width": 1280, "height": 900})
-        page.goto(f"{url}/login?next=/dashboard")
-        page.get_by_label("Name").fill("olga")
-        page.get_by_label("Password").fill(PASSWORD)
-        page.keyboard.press("Enter")
-        page.wait_for_selector("html[data-ready=yes]", timeout=30_000)
+    with chromium() as page:
+        log_in(page, f"{url}/login?next=/dashboard", "olga", PASSWORD)
         yield page
-        program.close()
 
 
 def test_each_page_wide_and_narrow_light_and_dark(page: Any, url: str) -> None:
@@ -90,7 +70,7 @@ def test_each_page_wide_and_narrow_light_and_dark(page: Any, url: str) -> None:
                 page.goto(
                     f"{url}/dashboard/{name}".rstrip("/") + (PRICES if name == "impact" else "")
                 )
-                page.wait_for_selector("html[data-ready=yes]", timeout=30_000)
+                ready(page)
                 wide = page.evaluate("document.documentElement.scrollWidth")
                 assert wide <= width, (name, width, wide)
                 drawn = page.locator(".drawn").count()

@@ -7,7 +7,7 @@ import torch
 from fastapi.testclient import TestClient
 
 from buckler.serve import create_app
-from buckler.serve.watch import Seen, Watch
+from buckler.serve.watch import Seen, Watch, WatchCounts
 
 from .tiny import CLASSIFY, LEFT, accept, body, settings, tiny_guard
 
@@ -59,6 +59,10 @@ def test_what_waits_is_bounded() -> None:
     big = torch.zeros(9, 1, 8, 8)
     watch.show("key", "big", big, accept(big))
     assert watch.missed == 2, "what is larger than all room is shown alone"
+    (counted,) = WatchCounts(watch).collect()
+    assert [(each.name, each.value) for each in counted.samples] == [
+        ("buckler_watch_missed_total", 2)
+    ]
 
 
 def test_a_gateway_shows_what_it_answered() -> None:

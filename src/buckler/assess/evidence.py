@@ -48,10 +48,13 @@ def hardware() -> str:
     return f"{os.cpu_count()}-core {platform.machine()} {platform.system()}, {device}"
 
 
-def verdict(signs: Json) -> str:
-    """ "pass", "warn" or "fail": what one target's battery says of the evaluation."""
-    if not signs["believable"]:
-        return "fail"
-    if "verdict" in signs:
-        return str(signs["verdict"]).lower()
-    return "warn" if any(sign["mark"] == "warn" for sign in signs["signs"]) else "pass"
+def verdict(battery: Json) -> str:
+    """ "pass", "warn" or "fail": what one target's battery says of the evaluation.
+
+    Raises: DataError if another version wrote it.
+    """
+    if "verdict" not in battery:
+        raise DataError(
+            "the battery beside this bundle was written by another version: run buckler assess"
+        )
+    return str(battery["verdict"]).lower()

@@ -16,7 +16,7 @@ from buckler.cli.steps_check import check_bundle
 from buckler.cli.steps_harden import harden_members
 from buckler.cli.steps_model import assess_original, train_original
 from buckler.cli.steps_report import write_page
-from buckler.cli.tables import comparison_table, ruling_table
+from buckler.cli.tables import battery_table, comparison_table, ruling_table
 
 
 def run(config: ConfigOption = CONFIG) -> None:
@@ -44,7 +44,7 @@ def run_chain(project: Project, command: str) -> Ruling:
     say_built(build_bundle(project))
     show.step("attack everything, statically and adaptively")
     show.out.print(comparison_table(assess_bundle(project, project.bundle)))
-    show.step("look for masked gradients: is this evaluation to be believed?")
+    show.step("look for misled attacks: is this evaluation to be believed?")
     say_believed(project.bundle)
     show.step("certify a sample")
     say_certified(certify_bundle(project, project.bundle))
@@ -59,7 +59,9 @@ def run_chain(project: Project, command: str) -> Ruling:
 
 
 def say_believed(bundle: Path) -> None:
-    """One sentence a system, red where the evaluation is not to be believed."""
-    for name, signs in files.read_json(bundle / "evidence" / "battery.json").items():
-        if isinstance(signs, dict):
-            show.line(f"{name}: {signs['sentence']}", None if signs["believable"] else "red")
+    """The six questions by system, then a sentence each: red where the figure is struck."""
+    found = files.read_json(bundle / "evidence" / "battery.json")
+    batteries = {name: value for name, value in found.items() if isinstance(value, dict)}
+    show.out.print(battery_table(batteries))
+    for name, value in batteries.items():
+        show.line(f"{name}: {value['sentence']}", None if value["believable"] else "red")

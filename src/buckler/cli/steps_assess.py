@@ -1,7 +1,7 @@
 """The evidence on a bundle: every system attacked, what each part is worth, what is too good."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -10,8 +10,10 @@ from typing import Any
 from torch import Tensor
 
 from buckler import files
-from buckler.assess import Assessment, assess, battery, of_guard, of_model
+from buckler.assess import Assessment, Battery, assess, battery, of_guard, of_model
 from buckler.assess.ablation import ablation
+from buckler.assess.battery import Effort as Looks
+from buckler.assess.battery import report_rules
 from buckler.assess.compare import Compared, Effort, compare
 from buckler.assess.evidence import SCHEMA, hardware
 from buckler.assess.folklore import noisy, range_check, voting
@@ -31,6 +33,9 @@ from buckler.stats import Rate, wilson
 Json = dict[str, Any]
 _FEW = 200  # rows of the battery and of the ablation
 _DRAWS = 8
+_EFFORT = Looks(  # the costly checks at a fraction: whatever they find gets its second look
+    rows=_FEW, noise=1000, noise_rows=50, decision_rows=20, decision_queries=500, points=20
+)
 
 
 def assess_bundle(project: Project, bundle: Path) -> Json:
@@ -81,7 +86,7 @@ def _around(
     x, y, rows = drawn
     ours, few = _ours(found), slice(0, _FEW)
     section, workers = project.config.assess, os.cpu_count() or 1
-    curve, signs = _curve_and_signs(project, systems[0], systems[-1], x, y, rows)
+    curve, batteries = _curve_and_batteries(project, systems[0], systems[-1], x, y, rows)
     with show.bar("each part taken out") as progress:
         parts = ablation(
             guard, project.data, x[few], y[few], project.threat, rows=rows[few], workers=workers,
@@ -93,10 +98,12 @@ def _around(
             steps=section.steps, progress=progress,
         )  # fmt: skip
     alarms = _alarms(project, guard, ours, x, y, rows)
+    rules = report_rules(alarms, parts, ours.adaptive.to_dict())
+    batteries["guard"] = batteries["guard"].adding(rules)
     latency = latencies(project.original(), guard, x)
     return {
         "curve": curve,
-        "battery": signs,
+        "battery": {name: each.to_dict() for name, each in batteries.items()},
         "ablation": {"parts": [part.to_dict() for part in parts]},
         "tradeoff": rates,
         "alarms": {"alarms": [alarm.to_dict() for alarm in alarms]},
@@ -147,18 +154,18 @@ def _systems(project: Project, guard: Guard, undefended: Target, x: Tensor) -> l
     return [*systems, of_guard(guard)]
 
 
-def _curve_and_signs(
+def _curve_and_batteries(
     project: Project, undefended: Target, guarded: Target, x: Tensor, y: Tensor, rows: Tensor
-) -> list[Json]:
-    jobs = [
+) -> tuple[Json, dict[str, Battery]]:
+    jobs: list[Callable[[], Any]] = [
         partial(_curve, project, guarded, x, y, rows),
-        partial(_battery, project, (undefended, guarded), x[:_FEW], y[:_FEW]),
+        partial(_batteries, project, undefended, guarded, x[:_FEW], y[:_FEW]),
     ]
-    with show.bar("curve over eps, masked gradients") as progress:
+    with show.bar("curve over eps, is it to be believed") as progress:
         progress(0, 1)
-        found = side_by_side(jobs, os.cpu_count() or 1)
+        curve, batteries = side_by_side(jobs, os.cpu_count() or 1)
         progress(1, 1)
-    return found
+    return curve, batteries
 
 
 def _curve(project: Project, target: Target, x: Tensor, y: Tensor, rows: Tensor) -> Json:
@@ -177,9 +184,14 @@ def _curve(project: Project, target: Target, x: Tensor, y: Tensor, rows: Tensor)
     return {"points": points}
 
 
-def _battery(project: Project, targets: Sequence[Target], x: Tensor, y: Tensor) -> Json:
-    """Signs of masked gradients, by target."""
-    return {target.name: battery(target, x, y, project.threat).to_dict() for target in targets}
+def _batteries(
+    project: Project, undefended: Target, guarded: Target, x: Tensor, y: Tensor
+) -> dict[str, Battery]:
+    """The checks on each evaluation, by target."""
+    threat = project.threat
+    first = battery(undefended, x, y, threat, effort=_EFFORT)
+    second = battery(guarded, x, y, threat, effort=_EFFORT, undefended=undefended)
+    return {undefended.name: first, guarded.name: second}
 
 
 def _alarms(

@@ -48,7 +48,7 @@ class Policy:
     fewer: float = 0.0025
     margin: float = 0.03
     beta: float = 0.05
-    per_client: int = 64
+    per_client: int = 128
     left_out: int = 1
     min_clients: int = 20
     min_pairs: int = 500

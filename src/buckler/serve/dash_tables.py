@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from buckler.ops.impact import Impact, Range
-from buckler.serve.figures import when
+from buckler.serve.figures import begins, when
 from buckler.serve.screen import percent
 from buckler.store.report import QueueStats
 from buckler.store.suspects import Mark
@@ -28,15 +28,18 @@ _PAIRS: Final = {
 def verdict_rows(slots: Sequence[Slot]) -> Rows:
     """Newest first."""
     rows: Rows = []
-    for slot in reversed(slots):
+    for at, slot in reversed(list(zip(begins(slots), slots, strict=True))):
         total = slot.accepted + slot.suspicious
         rate = percent(slot.suspicious / total) if total else "no rows"
-        rows.append([when(slot.at), slot.accepted, slot.suspicious, rate])
+        rows.append([at, slot.accepted, slot.suspicious, rate])
     return rows
 
 
 def attack_rows(slots: Sequence[Slot]) -> Rows:
-    return [[when(slot.at), slot.suspicious, slot.confirmed] for slot in reversed(slots)]
+    found = [
+        [at, slot.suspicious, slot.confirmed] for at, slot in zip(begins(slots), slots, strict=True)
+    ]
+    return found[::-1]
 
 
 def bin_rows(names: Sequence[str], found: Sequence[Mapping[str, Any]]) -> Rows:

@@ -27,6 +27,7 @@ from buckler.store.report import stats
 
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86_400.0
 SPANS: Final[Mapping[str, tuple[str, float, float]]] = {
+    "minutes": ("last ten minutes, ten seconds each", 10 * _MINUTE, 10.0),
     "hour": ("last hour, a minute each", _HOUR, _MINUTE),
     "day": ("last day, ten minutes each", _DAY, 10 * _MINUTE),
     "week": ("last week, an hour each", 7 * _DAY, _HOUR),

@@ -18,9 +18,19 @@ def when(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M")
 
 
+def _to_the_second(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def begins(slots: Sequence[Slot]) -> list[str]:
+    """When each slot begins, with seconds where slots are shorter than a minute."""
+    whole = all(slot.at % 60 == 0 for slot in slots)
+    return [(when if whole else _to_the_second)(slot.at) for slot in slots]
+
+
 def verdicts(slots: Sequence[Slot]) -> Figure:
     """Rows a slot, stacked."""
-    x = [when(slot.at) for slot in slots]
+    x = begins(slots)
     return {
         "data": [
             _bars("ACCEPTED", x, [slot.accepted for slot in slots], "mark", ""),
@@ -32,7 +42,7 @@ def verdicts(slots: Sequence[Slot]) -> Figure:
 
 def attacks(slots: Sequence[Slot], marks: Sequence[Mark]) -> Figure:
     """SUSPICIOUS and confirmed rows; above them a page is a triangle, a ticket a diamond."""
-    x = [when(slot.at) for slot in slots]
+    x = begins(slots)
     top = max([1, *(slot.suspicious for slot in slots)])
     signs = {"page": ("triangle-down", "bad", 1.1), "ticket": ("diamond-open", "ink", 1.25)}
     raised = [
@@ -40,7 +50,7 @@ def attacks(slots: Sequence[Slot], marks: Sequence[Mark]) -> Figure:
             "type": "scatter",
             "mode": "markers",
             "name": f"{tier} alert",
-            "x": [when(mark.at) for mark in marks if mark.tier == tier],
+            "x": [_to_the_second(mark.at) for mark in marks if mark.tier == tier],
             "y": [height * top for mark in marks if mark.tier == tier],
             "text": [_plain(mark.title) for mark in marks if mark.tier == tier],
             "hoverinfo": "text+x",

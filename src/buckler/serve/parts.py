@@ -23,7 +23,7 @@ from buckler.serve.runner import Limits, Runner
 from buckler.serve.settings import HUNG_AFTER_S, Settings
 from buckler.serve.stored import Rings, Stored, open_stored
 from buckler.serve.streams import Guarded, open_streams
-from buckler.serve.watch import Watch, Watcher
+from buckler.serve.watch import Watch, WatchCounts, Watcher
 from buckler.store.engine import Store
 
 
@@ -103,6 +103,8 @@ def assemble(
     streams = open_streams(guard.spec, settings, stored, registry, log)
     if streams is not None:
         watchers = (*watchers, streams.watcher)
+    watch = Watch(watchers, log)
+    registry.register(WatchCounts(watch))
     return Parts(
         guard=guard,
         settings=settings,
@@ -111,7 +113,7 @@ def assemble(
         arms=arms,
         stored=stored,
         streams=streams,
-        watch=Watch(watchers, log),
+        watch=watch,
         quota=Quota(1 / settings.workers),
         keys=keys,
     )

@@ -3,10 +3,12 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 from torch import Tensor
 
 from buckler.serve.judged import Judged
@@ -108,3 +110,15 @@ class Watch:
                     if self._log is not None:
                         name = type(watcher).__name__
                         self._log({"event": "watch", "failed": name, "exc_info": error})
+
+
+class WatchCounts(Collector):
+    """How many answers went by unseen, for Prometheus."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    def collect(self) -> Iterator[Metric]:
+        yield CounterMetricFamily(
+            "buckler_watch_missed", "Rows shown to no watcher, for lack of room", self._watch.missed
+        )
