@@ -5,7 +5,8 @@ from buckler.harden.choose import Mixture, choose_weights, transfer_matrix
 from buckler.harden.choose_detectors import Scores, choose_detectors, usual_scores
 from buckler.harden.estimate import Estimate, estimate, within
 from buckler.harden.loop import Hardened, harden
-from buckler.harden.recipes import RECIPES, Recipe
+from buckler.harden.occluded import MaskedValidation, Occluded
+from buckler.harden.recipes import RECIPES, Recipe, occluded
 from buckler.harden.validate import RobustValidation
 
 __all__ = [
@@ -13,7 +14,9 @@ __all__ = [
     "Certified",
     "Estimate",
     "Hardened",
+    "MaskedValidation",
     "Mixture",
+    "Occluded",
     "Recipe",
     "RobustValidation",
     "Scores",
@@ -21,6 +24,7 @@ __all__ = [
     "choose_weights",
     "estimate",
     "harden",
+    "occluded",
     "shi_initialise",
     "transfer_matrix",
     "usual_scores",
