@@ -184,8 +184,9 @@ class PatchCertificate:
         tall, broad = self.window
         where = "anywhere" if self.place is None else f"at {self.place}"
         patch = f"a patch of {tall} x {broad} pixels {where}, whatever it shows"
+        masks = "1 mask" if self.masks == 1 else f"{self.masks} masks"
         if self.abstained:
             word = "abstained" if self.abstaining else "not proved"
-            return f"{word} ({self.masks} masks against {patch})"
+            return f"{word} ({masks} against {patch})"
         answers = f"answers {self.label}{' or abstains' if self.abstaining else ''}"
-        return f"the model behind {self.masks} masks {answers} under {patch}"
+        return f"the model behind {masks} {answers} under {patch}"

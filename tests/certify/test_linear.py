@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from buckler.attacks import PGD
 from buckler.certify.interval import Interval
 from buckler.certify.linear import Crown, Inner
-from buckler.certify.proof import certified_accuracy
+from buckler.certify.proof import certificates, certified_accuracy
 from buckler.errors import UsageError
 from buckler.threats import LpBall
 
@@ -162,3 +162,21 @@ def test_certified_rows_hold_and_tighter_bounds_certify_more() -> None:
 def test_training_mode_is_refused() -> None:
     with pytest.raises(UsageError, match="eval mode"):
         Crown(small(0).train())
+
+
+def test_certificates_are_of_the_models_own_answers() -> None:
+    net, threat = small(1), LpBall("linf", 0.02)
+    x = torch.rand(40, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    found = certificates(net, x, threat, "crown")
+    answers = net(x).argmax(1)
+    held = certified_accuracy(net, x, answers, threat, "crown")
+    assert [c.label for c in found] == [
+        int(label) if ok else None for label, ok in zip(answers, held, strict=True)
+    ]
+    assert 0 < int(held.sum()) < 40
+    sure = found[int(held.nonzero()[0])]
+    assert str(sure) == (
+        f"the model answers {sure.label} for every input within L∞ distance 0.02 inside [0, 1], "
+        "proved by crown bounds"
+    )
+    assert certificates(net, x[:0], threat) == []

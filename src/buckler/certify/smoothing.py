@@ -8,6 +8,7 @@ from buckler import draws
 from buckler.errors import UsageError
 from buckler.protocols import Classifier, Progress
 from buckler.stats import clopper_pearson_lower
+from buckler.threats.rows import at_once
 from buckler.verdict import Certificate
 
 
@@ -21,7 +22,7 @@ def certify(
     alpha: float = 0.001,
     seed: int = 0,
     rows: Tensor | None = None,
-    batch: int = 4096,
+    batch: int | None = None,
     progress: Progress | None = None,
 ) -> list[Certificate]:
     """Certificates of the smoothed classifier "most likely answer under N(0, sigma²) noise".
@@ -34,7 +35,7 @@ def certify(
     Args:
         x: (n rows, ...) input units, as sigma and radius are.
         rows: ids of the rows, by which their noise is keyed; 0..n−1 if none are given.
-        batch: noisy inputs in one forward pass.
+        batch: noisy inputs in one forward pass; None: as many as a cache holds, which is quickest.
 
     Raises: UsageError for sigma ≤ 0, or n and alpha with which every row would abstain.
     """
@@ -84,16 +85,17 @@ def counts(
     seed: int,
     row: int,
     purpose: str,
-    batch: int,
+    batch: int | None,
 ) -> Tensor:
     """How often each class is the answer over noisy copies of x (...), numbered by `copies`."""
     key = draws.derive(seed, purpose, row)
     total: Tensor | None = None
-    for start in range(copies.start, copies.stop, batch):
-        numbers = torch.arange(start, min(start + batch, copies.stop), device=x.device)
+    size = batch or at_once(x)
+    for start in range(copies.start, copies.stop, size):
+        numbers = torch.arange(start, min(start + size, copies.stop), device=x.device)
         noise = draws.normal(key, numbers, 0, tuple(x.shape)).to(x)
         with torch.inference_mode():
-            logits = model(x[None] + sigma * noise)
+            logits = model(noise.mul_(sigma).add_(x))
         if not bool(torch.isfinite(logits).all()):  # argmax would take NaN for the largest
             raise UsageError(
                 "the model returned logits that are NaN or infinite: they certify nothing. "
