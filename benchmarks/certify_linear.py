@@ -16,10 +16,12 @@ from benchmarks.results_file import Bar
 from buckler import files
 from buckler.certify import Crown, Interval, certified_accuracy
 from buckler.certify.interval import around
+from buckler.certify.linear import Inner
 from buckler.threats import LpBall
 
 OUT = Path("out/certify/linear")
 _PART = 20  # rows a checkpoint
+INNERS: tuple[Inner, ...] = ("interval", "linear", "both")
 
 
 class Block(nn.Module):
@@ -112,11 +114,7 @@ def again(known: Known, folder: Path, most: int) -> dict[str, Any]:
     x, y = data.x_test[: known.n], data.y_test[: known.n]
     kept: Any = files.read_json(path) if path.exists() else {"held": []}
     held: list[bool] = kept["held"]
-    differences = {
-        "interval": lambda: Interval(net).differences,
-        "crown-ibp": lambda: Crown(net, "interval").differences,
-        "crown": lambda: Crown(net, "linear").differences,
-    }[known.bounds]()
+    differences = _differences(net, known.bounds)
     while len(held) < min(most, len(x)):
         rows = slice(len(held), len(held) + _PART)
         most_apart = differences(*around(x[rows], known.eps, (0.0, 1.0)), y[rows])
@@ -128,6 +126,12 @@ def again(known: Known, folder: Path, most: int) -> dict[str, Any]:
     found = {"part": "known", **facts, "certified": share, "published": known.value}
     print(f"  {found}", flush=True)
     return {**found, "apart": abs(share - known.value), "within": known.within, "asked": known.n}
+
+
+def _differences(net: nn.Module, bounds: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    if bounds == "interval":
+        return Interval(net).differences
+    return Crown(net, "interval" if bounds == "crown-ibp" else "linear").differences
 
 
 def sound(points: int) -> dict[str, Any]:
@@ -150,8 +154,9 @@ def sound(points: int) -> dict[str, Any]:
         net.eval().requires_grad_(False)
         steps[::2] = steps[::2].sign()
         logits = net((x + eps * steps).flatten(0, 1)).unflatten(0, steps.shape[:2])
-        for bounds in (Interval(net), Crown(net), Crown(net, "linear"), Crown(net, "interval")):
-            low, high = bounds.bounds(x - eps, x + eps)
+        crowns = [Crown(net, inner).bounds for inner in INNERS]
+        for bounds in (Interval(net).bounds, *crowns):
+            low, high = bounds(x - eps, x + eps)
             out = (logits < low - 1e-9) | (logits > high + 1e-9)
             outside += int(out.any(2).sum())
         total += logits.shape[0] * logits.shape[1]

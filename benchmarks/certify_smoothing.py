@@ -59,9 +59,9 @@ def fixed(net: nn.Sequential, x: Tensor, sigma: float, seed: int = 0) -> Fixed:
     guess = torch.stack(
         [counts(net, row, sigma, range(N0), seed, i, "guess", None) for i, row in enumerate(x)]
     ).argmax(1)
-    total, found = torch.zeros(len(x), dtype=torch.int64), []
+    total = torch.zeros(len(x), dtype=torch.int64)
+    found: list[Tensor] = []
     key, began = draws.derive(seed, "reference"), time.monotonic()
-    agreed = torch.zeros(len(x), 0, dtype=torch.int64)
     for start in range(0, N, _CHUNK):
         noise = draws.normal(key, torch.arange(start, start + _CHUNK), 0, tuple(x[0].shape))
         moved = sigma * noise.flatten(1) @ first.weight.T

@@ -44,14 +44,13 @@ class Iso:
 class Guarantee(Protocol):
     """What every certificate tells; its str is the sentence."""
 
+    iso: ClassVar[Iso]
+    assumptions: ClassVar[tuple[str, ...]]
+
     @property
     def label(self) -> int | None: ...
     @property
     def abstained(self) -> bool: ...
-    @property
-    def iso(self) -> Iso: ...
-    @property
-    def assumptions(self) -> tuple[str, ...]: ...
     def to_dict(self) -> dict[str, object]: ...
 
 

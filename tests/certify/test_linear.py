@@ -9,7 +9,7 @@ import torch
 from scipy.optimize import Bounds, LinearConstraint, milp
 from torch import Tensor, nn
 
-from buckler.attacks import PGD
+from buckler.attacks import PGD, Strong
 from buckler.certify.interval import Interval
 from buckler.certify.linear import Crown, Inner
 from buckler.certify.proof import certificates, certified_accuracy
@@ -157,6 +157,17 @@ def test_certified_rows_hold_and_tighter_bounds_certify_more() -> None:
         for method, rows in held.items():
             totals[method] += int(rows.sum())
     assert totals["interval"] < totals["crown-ibp"] < totals["crown"]
+
+
+def test_certified_rows_survive_the_strongest_attack() -> None:
+    net, threat = small(2), LpBall("linf", 0.15)
+    x = torch.rand(60, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
+    y = net(x).argmax(1)
+    held = certified_accuracy(net, x, y, threat, "crown")
+    fooled = net(Strong()(net, x, y, threat)).argmax(1) != y
+    assert int(held.sum()) >= 5
+    assert int(fooled.sum()) >= 5, "an attack that breaks nothing would show nothing"
+    assert not bool((held & fooled).any())
 
 
 def test_training_mode_is_refused() -> None:

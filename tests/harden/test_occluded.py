@@ -10,9 +10,9 @@ from torch.nn import functional
 from buckler.certify.masks import Masked, covering
 from buckler.data import load
 from buckler.errors import UsageError
-from buckler.harden import MaskedValidation, Occluded, harden, occluded
+from buckler.harden import MaskedValidation, Occluded, harden
 from buckler.harden.objectives import Standard
-from buckler.harden.recipes import Recipe
+from buckler.harden.recipes import Recipe, occluded
 from buckler.models.nets import digits_cnn
 from buckler.threats import Patch
 

@@ -6,7 +6,7 @@ from buckler.harden.choose_detectors import Scores, choose_detectors, usual_scor
 from buckler.harden.estimate import Estimate, estimate, within
 from buckler.harden.loop import Hardened, harden
 from buckler.harden.occluded import MaskedValidation, Occluded
-from buckler.harden.recipes import RECIPES, Recipe, occluded
+from buckler.harden.recipes import RECIPES, Recipe
 from buckler.harden.validate import RobustValidation
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "choose_weights",
     "estimate",
     "harden",
-    "occluded",
     "shi_initialise",
     "transfer_matrix",
     "usual_scores",
