@@ -43,7 +43,8 @@ def test_a_residual_net_of_the_published_shape_is_bounded() -> None:
     points = x + 0.02 * torch.rand(40, 2, 3, 32, 32) - 0.01
     logits = net(points.flatten(0, 1)).unflatten(0, (40, 2))
     assert bool(((logits >= low - 1e-5) & (logits <= high + 1e-5)).all())
-    assert len(net.state_dict()) == 20
+    assert len(net.state_dict()) == 18, "as many as the published file holds"
+    assert "1.layer1.0.shortcut.0.weight" in net.state_dict()
 
 
 def test_finished_rows_are_kept(monkeypatch, tmp_path) -> None:
