@@ -160,14 +160,17 @@ def test_certified_rows_hold_and_tighter_bounds_certify_more() -> None:
 
 
 def test_certified_rows_survive_the_strongest_attack() -> None:
-    net, threat = small(2), LpBall("linf", 0.15)
-    x = torch.rand(60, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
-    y = net(x).argmax(1)
-    held = certified_accuracy(net, x, y, threat, "crown")
-    fooled = net(Strong()(net, x, y, threat)).argmax(1) != y
-    assert int(held.sum()) >= 5
-    assert int(fooled.sum()) >= 5, "an attack that breaks nothing would show nothing"
-    assert not bool((held & fooled).any())
+    threat, proved, broken = LpBall("linf", 0.3), 0, 0
+    for seed in range(4):
+        net = small(seed)
+        x = torch.rand(30, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+        y = net(x).argmax(1)
+        held = certified_accuracy(net, x, y, threat, "crown")
+        fooled = net(Strong()(net, x, y, threat)).argmax(1) != y
+        assert not bool((held & fooled).any())
+        proved, broken = proved + int(held.sum()), broken + int(fooled.sum())
+    assert proved >= 5
+    assert broken >= 5, "an attack that breaks nothing would show nothing"
 
 
 def test_training_mode_is_refused() -> None:
@@ -176,18 +179,20 @@ def test_training_mode_is_refused() -> None:
 
 
 def test_certificates_are_of_the_models_own_answers() -> None:
-    net, threat = small(1), LpBall("linf", 0.02)
-    x = torch.rand(40, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
-    found = certificates(net, x, threat, "crown")
-    answers = net(x).argmax(1)
-    held = certified_accuracy(net, x, answers, threat, "crown")
-    assert [c.label for c in found] == [
-        int(label) if ok else None for label, ok in zip(answers, held, strict=True)
-    ]
-    assert 0 < int(held.sum()) < 40
-    sure = found[int(held.nonzero()[0])]
-    assert str(sure) == (
-        f"the model answers {sure.label} for every input within L∞ distance 0.02 inside [0, 1], "
-        "proved by crown bounds"
+    threat, proved = LpBall("linf", 0.3), []
+    for seed in range(4):
+        net = small(seed)
+        x = torch.rand(20, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+        found = certificates(net, x, threat, "crown")
+        answers = net(x).argmax(1)
+        held = certified_accuracy(net, x, answers, threat, "crown")
+        assert [c.label for c in found] == [
+            int(label) if ok else None for label, ok in zip(answers, held, strict=True)
+        ]
+        proved += [c for c in found if not c.abstained]
+        assert certificates(net, x[:0], threat) == []
+    assert 0 < len(proved) < 80
+    assert str(proved[0]) == (
+        f"the model answers {proved[0].label} for every input within L∞ distance 0.3 inside "
+        "[0, 1], proved by crown bounds"
     )
-    assert certificates(net, x[:0], threat) == []

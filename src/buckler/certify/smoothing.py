@@ -1,5 +1,7 @@
 """Randomized smoothing: a radius inside which the answer cannot change."""
 
+from typing import Final
+
 import torch
 from scipy.stats import norm
 from torch import Tensor
@@ -10,6 +12,8 @@ from buckler.protocols import Classifier, Progress
 from buckler.stats import clopper_pearson_lower
 from buckler.threats.rows import at_once
 from buckler.verdict import Certificate
+
+_BLOCK: Final = 64  # copies whose noise is drawn together
 
 
 def certify(
@@ -92,10 +96,9 @@ def counts(
     total: Tensor | None = None
     size = batch or at_once(x)
     for start in range(copies.start, copies.stop, size):
-        numbers = torch.arange(start, min(start + size, copies.stop), device=x.device)
-        noise = draws.normal(key, numbers, 0, tuple(x.shape)).to(x)
+        noise = _noise(key, sigma, range(start, min(start + size, copies.stop)), x.shape)
         with torch.inference_mode():
-            logits = model(noise.mul_(sigma).add_(x))
+            logits = model(noise.to(x).add_(x))
         if not bool(torch.isfinite(logits).all()):  # argmax would take NaN for the largest
             raise UsageError(
                 "the model returned logits that are NaN or infinite: they certify nothing. "
@@ -105,3 +108,19 @@ def counts(
         total = found if total is None else total + found
     assert total is not None
     return total
+
+
+def _noise(key: int, sigma: float, copies: range, shape: torch.Size) -> Tensor:
+    """(n, *shape) the noise of these copies, whichever others are drawn with them.
+
+    By torch's own generator, in a quarter of the time that `draws` takes; it is seeded for each
+    block of copies. It keeps 32 bits of a seed, so blocks count up from the key's: those of one
+    row are never the same.
+    """
+    first, last = copies.start // _BLOCK, -(-copies.stop // _BLOCK)
+    noise = torch.empty((last - first) * _BLOCK, *shape)
+    generator = torch.Generator()
+    for block, part in enumerate(noise.split(_BLOCK), first):
+        part.normal_(0, sigma, generator=generator.manual_seed((key + block) & 0xFFFFFFFF))
+    start = copies.start - first * _BLOCK
+    return noise[start : start + len(copies)]
