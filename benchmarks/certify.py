@@ -24,7 +24,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data-dir", type=Path, default=None)
     parser.add_argument("--only", choices=PARTS)
-    parser.add_argument("--rows", type=int, default=200, help="of a data set, for smoothing")
+    parser.add_argument(
+        "--rows", type=int, default=200, help="of a data set, for smoothing and patches"
+    )
     parser.add_argument("--quick", action="store_true", help="few rows, into out/")
     options = parser.parse_args()
     torch.set_num_threads(1)  # small nets
@@ -45,7 +47,7 @@ def _part(
         rows = certify_coverage.rows(quick)
         return rows, certify_coverage.bars(rows)
     if part == "patch":
-        rows = certify_patch.rows(folder, 100 if quick else 1000, 20 if quick else 200)
+        rows = certify_patch.rows(folder, count, count // 5)
         return rows, certify_patch.bars(rows)
     mnist = load("mnist", folder)
     if part == "smoothing":

@@ -160,8 +160,8 @@ def test_certified_rows_hold_and_tighter_bounds_certify_more() -> None:
 
 
 def test_certified_rows_survive_the_strongest_attack() -> None:
-    threat, proved, broken = LpBall("linf", 0.3), 0, 0
-    for seed in range(4):
+    threat, proved, broken = LpBall("linf", 0.4), 0, 0
+    for seed in range(4, 8):  # nets that are no constants
         net = small(seed)
         x = torch.rand(30, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
         y = net(x).argmax(1)
