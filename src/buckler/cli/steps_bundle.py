@@ -24,6 +24,7 @@ from buckler.harden import (
     usual_scores,
 )
 from buckler.threats import Goal
+from buckler.verdict import in_full
 
 Json = dict[str, Any]
 _FEW = 500  # rows on which members are compared
@@ -170,11 +171,14 @@ def certify_bundle(project: Project, bundle: Path) -> Json:
         {"row": int(row), "y": int(truth), **certificate.to_dict()}
         for row, truth, certificate in zip(rows, y, found, strict=True)
     ]
+    first = next((c for c in found if not c.abstained), found[0])
     value: Json = {
         "schema": "buckler.certificates/1",
         "digest": guard.digest,
-        "about": "the guard's classifier smoothed with Gaussian noise, not the guard itself",
-        "sentence": str(next((c for c in found if not c.abstained), found[0])),
+        "about": "the members' mean smoothed with Gaussian noise, not what is served: the gateway "
+        "answers without that noise, and no verdict of it carries a radius",
+        "sentence": str(first),
+        "in_full": in_full(first),
         "abstained": sum(c.abstained for c in found),
         "certificates": certificates,
     }
