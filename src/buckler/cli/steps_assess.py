@@ -33,9 +33,6 @@ from buckler.stats import Rate, wilson
 Json = dict[str, Any]
 _FEW = 200  # rows of the battery and of the ablation
 _DRAWS = 8
-_EFFORT = Looks(  # the costly checks at a fraction: whatever they find gets its second look
-    rows=_FEW, noise=1000, noise_rows=50, decision_rows=20, decision_queries=500, points=20
-)
 
 
 def assess_bundle(project: Project, bundle: Path) -> Json:
@@ -188,9 +185,15 @@ def _batteries(
     project: Project, undefended: Target, guarded: Target, x: Tensor, y: Tensor
 ) -> dict[str, Battery]:
     """The checks on each evaluation, by target."""
-    threat = project.threat
-    first = battery(undefended, x, y, threat, effort=_EFFORT)
-    second = battery(guarded, x, y, threat, effort=_EFFORT, undefended=undefended)
+    threat, section = project.threat, project.config.assess
+    # The costly checks at a fraction: whatever they find gets its second look.
+    queries = max(50, section.queries)
+    effort = Looks(
+        rows=_FEW, steps=min(40, max(20, section.steps)), queries=2 * queries, noise=2 * queries,
+        noise_rows=50, decision_rows=20, decision_queries=queries, points=20,
+    )  # fmt: skip
+    first = battery(undefended, x, y, threat, effort=effort)
+    second = battery(guarded, x, y, threat, effort=effort, undefended=undefended)
     return {undefended.name: first, guarded.name: second}
 
 
