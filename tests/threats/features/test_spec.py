@@ -57,7 +57,10 @@ def test_a_feature_that_cannot_be(values: dict[str, object], sentence: str) -> N
         ({"rules": (Rule("c == 'z'"),)}, "c has no level 'z'. Its levels: x, y"),
         ({"rules": (Rule("a <= 1", given="a + 'x' > 1"),)}, "can only be compared with its column"),
         ({"features": (A, Feature("d", derived="a <= 1"))}, "a number, not a condition"),
-        ({"features": (Feature("d", derived="e"), Feature("e", derived="d"))}, "made of each other"),
+        (
+            {"features": (Feature("d", derived="e"), Feature("e", derived="d"))},
+            "made of each other",
+        ),
         ({"gain": "z"}, "gain must name a feature"),
         ({"gain": "a"}, "does not change: give 'a' change = 'none'"),
     ],
@@ -122,7 +125,15 @@ def test_a_file_that_cannot_be(tmp_path: Path, content: str, sentence: str) -> N
         ((Rule("b > 0", given="a < 0"),), "vacuous", "if a < 0"),
         ((Rule("a + b >= 11"),), "contradiction", "rule a [+] b >= 11"),
         ((Rule("a >= 2 * a + 1"),), "contradiction", "rule a >= 2"),
-        ((Rule("a >= 6"), Rule("b >= 0.5"), Rule("a + b <= 6"),), "contradiction", "a >= 6; rule b"),
+        (
+            (
+                Rule("a >= 6"),
+                Rule("b >= 0.5"),
+                Rule("a + b <= 6"),
+            ),
+            "contradiction",
+            "a >= 6; rule b",
+        ),
         ((Rule("a >= b"), Rule("b > 0", given="a > 3")), None, ""),
         ((Rule("a * b <= 3"), Rule("max(a, b) > 0.5")), None, ""),
     ],

@@ -57,5 +57,5 @@ def test_a_table_that_is_wrong(change: dict[str, object], sentence: str) -> None
 
 
 def test_rows_of_another_width() -> None:
-    with pytest.raises(UsageError, match="the spec's 10 columns.*Got \\(2, 9\\)"):
+    with pytest.raises(UsageError, match=r"the spec's 10 columns.*Got \(2, 9\)"):
         shop.SPEC.decode(torch.zeros(2, 9))

@@ -20,8 +20,8 @@ def price(feature: Feature, before: Tensor, after: Tensor) -> Tensor:
     if feature.kind == "category":
         return pairs(feature)[before.long(), after.long()]
     if feature.levels:
-        before = feature.ranks(before.contiguous()).double()
-        after = feature.ranks(after.contiguous()).double()
+        before = feature.ranks(before).double()
+        after = feature.ranks(after).double()
     move = after - before
     paid = tag.up * move.clamp(min=0) + tag.down * (-move).clamp(min=0) + tag.change
     return torch.where(changed, paid, torch.zeros_like(paid))
@@ -49,7 +49,7 @@ def scaled(spec: FeatureSpec, start: Tensor, raw: Tensor) -> Tensor:
         if feature.kind == "category":
             parts.append((after != before).double())
         elif feature.levels:
-            ranks = feature.ranks(after.contiguous()) - feature.ranks(before.contiguous())
+            ranks = feature.ranks(after) - feature.ranks(before)
             parts.append(ranks.double() / (len(feature.levels) - 1))
         else:
             low, high = feature.ends

@@ -135,7 +135,7 @@ class Feature:
 
     def ranks(self, column: Tensor) -> Tensor:
         """(n,) int64: the nearest level's place among the levels, for a column of numbers."""
-        values = self.values
+        values, column = self.values, column.contiguous()
         above = torch.searchsorted(values, column).clamp(1, len(values) - 1)
         lower = column - values[above - 1] <= values[above] - column
         return torch.where(lower, above - 1, above)

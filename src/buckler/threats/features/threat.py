@@ -16,7 +16,7 @@ from buckler.threats.features.spec import FeatureSpec
 from buckler.threats.goal import Goal
 
 Unit = Literal["money", "l2", "l1", "linf", "changes"]
-_ROUNDING = 1e-5  # of the budget: what float32 storage may add to a cost or distance
+ROUNDING = 1e-5  # of the budget: what float32 storage may add to a cost or distance
 _HALVINGS = 12
 
 
@@ -109,13 +109,13 @@ class FeatureThreat:
         if self.profit:
             assert self.spec.gain is not None
             gain = start[:, self.spec.names.index(self.spec.gain)]
-            budget = torch.minimum(budget, (gain * (1 - 2 * _ROUNDING) - 1e-6).clamp(min=0))
+            budget = torch.minimum(budget, (gain * (1 - 2 * ROUNDING) - 1e-6).clamp(min=0))
         return budget
 
     def affordable(self, start: Tensor, raw: Tensor) -> Tensor:
         """(n,) bool, of raw rows."""
         limit = self.limit(start)
-        return self.spent(start, raw) <= limit * (1 + _ROUNDING) + 1e-7
+        return self.spent(start, raw) <= limit * (1 + ROUNDING) + 1e-7
 
     def distance(self, x: Tensor, x_adv: Tensor) -> Tensor:
         """(n,) what the change costs, in money or the budget's distance."""
@@ -145,7 +145,7 @@ class FeatureThreat:
             towards = start[left] + share[left, None].double() * (asked - start)[left]
             towards = self._named(start[left], asked[left], towards, share[left])
             raw = repair(self.spec, start[left], towards)
-            fine = legal(self.spec, start[left], raw) & self.affordable(start[left], raw)
+            fine = legal(self.spec, start[left], raw) & self.take(left).affordable(start[left], raw)
             best[left[fine]] = raw[fine]
             low[left[fine]], high[left[~fine]] = share[left[fine]], share[left[~fine]]
             left = left[(share[left] < 1) | ~fine]  # a share of 1 that fits is done
