@@ -86,7 +86,8 @@ def _attacked(
     for attack in attacks:
         left = held.nonzero()[:, 0]
         x_adv = attack(counted, x[left], y[left], urls.threat, rows=left)
-        wrong = torch.tensor([bool(said) for said in validate(urls.threat, x[left], x_adv)])
+        said = validate(urls.threat, x[left], x_adv)
+        wrong = torch.tensor([bool(each) for each in said], dtype=torch.bool)
         won = net(x_adv).argmax(1) != y[left]
         invalid += int(wrong.sum())
         held[left[won & ~wrong]] = False
@@ -165,7 +166,7 @@ def account_table(rows: list[Row]) -> str:
     first = rows[0]
     lines = [
         f"Bank account fraud, {first['model']} (AUC {first['auc']:.3f}), alerts at {FPR:.0%} false "
-        f"positives; each of {first['n']} frauds by its exactly cheapest way, "
+        f"positives; each of {first['n']} frauds by its cheapest way, exactly, "
         f"{first['queries'] / first['n']:.0f} queries a row.",
         "",
         "| attacker's budget | recall | evaded a week | the attacker keeps a fraud |",

@@ -55,12 +55,11 @@ class MOEVA:
         for block in left.split(max(1, _TOGETHER // (2 * self.population))):
             if not len(block):  # no row at all is left
                 break
-            raw[block] = self._evolve(every.take(block), rows.cpu()[block], seed)
+            raw[block] = self._evolve(every.take(block), rows.cpu()[block], seed, score[block])
         return every.sent(raw)
 
-    def _evolve(self, part: Table, rows: Tensor, seed: int) -> Tensor:
+    def _evolve(self, part: Table, rows: Tensor, seed: int, score: Tensor) -> Tensor:
         best = part.start.clone()
-        score = torch.full((len(rows),), -torch.inf, dtype=torch.float64)
         at = torch.arange(len(rows))
         genes = self._mutated(
             part, part.start[:, None].repeat(1, self.population, 1), rows, seed, 0
