@@ -155,8 +155,8 @@ def url_table(rows: list[Row]) -> str:
     for row in rows:
         rate = wilson(row["held"], row["n"])
         lines.append(
-            f"| {row['attack']} | {row['n']} | {rate.value:.3f} [{rate.low:.3f}, {rate.high:.3f}] | "
-            f"{row['queries'] / row['n']:.0f} | {row['gradients'] / row['n']:.0f} | "
+            f"| {row['attack']} | {row['n']} | {rate.value:.3f} [{rate.low:.3f}, {rate.high:.3f}] "
+            f"| {row['queries'] / row['n']:.0f} | {row['gradients'] / row['n']:.0f} | "
             f"{row['seconds']} |"
         )
     return "\n".join(lines)

@@ -108,8 +108,8 @@ class _Scaled(nn.Module):
 
     def __init__(self, low: Tensor, wide: Tensor) -> None:
         super().__init__()
-        self.register_buffer("low", low)
-        self.register_buffer("wide", wide)
+        self.low = nn.Parameter(low, requires_grad=False)
+        self.wide = nn.Parameter(wide, requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         scaled: Tensor = (x - self.low) / self.wide

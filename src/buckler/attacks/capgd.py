@@ -14,6 +14,7 @@ from buckler.threats import LpBall
 from buckler.threats.features import FeatureSpec, FeatureThreat, expression
 from buckler.threats.features.legal import legal
 from buckler.threats.features.repair import repair
+from buckler.threats.features.threat import BALLS
 
 _MOMENTUM = 0.75
 _FAR = 1e6  # scaled units: no wall; the bounds of each column follow after the ball
@@ -138,7 +139,7 @@ def relaxed(threat: FeatureThreat, x: Tensor, z: Tensor) -> Tensor:
     ranges = threat.ranges(x)
     free = ranges > 0
     low, high = _bounds(threat.spec, x)
-    if threat.unit in ("l2", "l1", "linf"):
+    if threat.unit in BALLS:
         budget = torch.as_tensor(threat.budget).to(x)
         eps = budget.clamp(1e-9, 1.0 if threat.unit == "linf" else _FAR)
         ball = LpBall(threat.unit, eps, (-_FAR, _FAR))
@@ -163,7 +164,7 @@ def _bounds(spec: FeatureSpec, x: Tensor) -> tuple[Tensor, Tensor]:
 
 def _sent(threat: FeatureThreat, x: Tensor, z: Tensor, grad: Tensor) -> Tensor:
     """The relaxed rows as rows that may be sent."""
-    if threat.unit in ("l2", "l1", "linf"):
+    if threat.unit in BALLS:
         return threat.project(x, z)
     spec = threat.spec
     start, asked = spec.decode(x), repair(spec, spec.decode(x), spec.decode(z))

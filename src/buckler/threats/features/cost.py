@@ -9,22 +9,23 @@ from buckler.threats.features.spec import FeatureSpec
 
 def cost(spec: FeatureSpec, start: Tensor, raw: Tensor) -> Tensor:
     """(n,) money: the sum over the features the attacker set; derived columns follow for free."""
-    each = [price(spec.features[i], start[:, i], raw[:, i]) for i in spec.mutable]
-    return torch.stack(each).sum(0) if each else start.new_zeros(len(start))
+    wide = spec.numeric
+    move = raw[:, wide.at] - start[:, wide.at]
+    paid = wide.rise * move.clamp(min=0) + wide.fall * (-move).clamp(min=0) + wide.fee * (move != 0)
+    total: Tensor = paid.sum(1)
+    for index in spec.levelled:
+        total = total + _levels(spec.features[index], start[:, index], raw[:, index])
+    return total
 
 
-def price(feature: Feature, before: Tensor, after: Tensor) -> Tensor:
-    """Money for a change of one feature's raw values; the two broadcast."""
-    tag = feature.price or Price()
-    changed = after != before
+def _levels(feature: Feature, before: Tensor, after: Tensor) -> Tensor:
+    """(n,) money for a change of one feature with levels."""
     if feature.kind == "category":
         return pairs(feature)[before.long(), after.long()]
-    if feature.levels:
-        before = feature.ranks(before).double()
-        after = feature.ranks(after).double()
-    move = after - before
+    tag = feature.price or Price()
+    move = (feature.ranks(after) - feature.ranks(before)).double()
     paid = tag.up * move.clamp(min=0) + tag.down * (-move).clamp(min=0) + tag.change
-    return torch.where(changed, paid, torch.zeros_like(paid))
+    return torch.where(after != before, paid, torch.zeros_like(paid))
 
 
 def pairs(feature: Feature) -> Tensor:
@@ -38,36 +39,33 @@ def pairs(feature: Feature) -> Tensor:
     return paid.fill_diagonal_(0.0)
 
 
-def scaled(spec: FeatureSpec, start: Tensor, raw: Tensor) -> Tensor:
-    """(n, mutable features) each change as a share of the feature's range; an ordinal's in levels.
-
-    A category that changes counts 1, whatever the classifier sees of it.
-    """
-    parts = []
-    for index in spec.mutable:
-        feature, before, after = spec.features[index], start[:, index], raw[:, index]
-        if feature.kind == "category":
-            parts.append((after != before).double())
-        elif feature.levels:
-            ranks = feature.ranks(after) - feature.ranks(before)
-            parts.append(ranks.double() / (len(feature.levels) - 1))
-        else:
-            low, high = feature.ends
-            parts.append((after - before) / ((high - low) or 1.0))
-    return torch.stack(parts, 1) if parts else start.new_zeros(len(start), 0)
-
-
 def distance(spec: FeatureSpec, norm: str, start: Tensor, raw: Tensor) -> Tensor:
-    """(n,) "l2", "l1" or "linf" of the scaled changes (a changed category has two one-hot columns
-    that move by 1), or how many "changes" were made."""
+    """(n,) "l2", "l1" or "linf" of the changes as shares of the ranges, or how many "changes".
+
+    An ordinal's range is its levels; a category that changes counts as two one-hot columns that
+    move by 1, whatever the classifier sees of it. Derived columns follow and do not count.
+    """
     if norm == "changes":
         return (raw != start)[:, list(spec.mutable)].sum(1).double()
-    share = scaled(spec, start, raw).abs()
+    wide = spec.numeric
+    width = wide.high - wide.low
+    share = (raw - start)[:, wide.at].abs() / torch.where(width > 0, width, 1.0)
+    parts, times = [share], [torch.ones(share.shape[1])]
+    for index in spec.levelled:
+        feature, before, after = spec.features[index], start[:, index], raw[:, index]
+        named = feature.kind == "category"
+        if named:
+            moved = (after != before).double()
+        else:
+            ranks = (feature.ranks(after) - feature.ranks(before)).abs()
+            moved = ranks.double() / (len(feature.levels) - 1)
+        parts.append(moved[:, None])
+        times.append(torch.tensor([1.0 + named]))
+    share, weight = torch.cat(parts, 1), torch.cat(times)
     if not share.shape[1]:
         return share.sum(1)
     if norm == "linf":
         return share.amax(1)
-    named = torch.tensor([1.0 + (spec.features[i].kind == "category") for i in spec.mutable])
     if norm == "l1":
-        return (share * named).sum(1)
-    return (share.square() * named).sum(1).sqrt()
+        return (share * weight).sum(1)
+    return (share.square() * weight).sum(1).sqrt()

@@ -57,8 +57,9 @@ def _allowed(node: ast.AST) -> bool:
         count = {"min": 2, "max": 2, "abs": 1}.get(ast.unparse(node.func), -1)
         return named and len(node.args) == count
     if isinstance(node, ast.Constant):
-        number = isinstance(node.value, int | float) and not isinstance(node.value, bool)
-        return isinstance(node.value, str) or (number and math.isfinite(node.value))
+        if isinstance(node.value, bool) or not isinstance(node.value, int | float):
+            return isinstance(node.value, str)
+        return math.isfinite(node.value)
     if isinstance(node, ast.BinOp):
         return type(node.op) in _ARITHMETIC
     plain = (ast.Name, ast.Load, ast.BoolOp, ast.And, ast.Or, ast.Not, ast.UnaryOp, ast.USub)

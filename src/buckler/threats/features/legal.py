@@ -14,22 +14,27 @@ _SLACK = expression.SLACK
 def snap(spec: FeatureSpec, start: Tensor, raw: Tensor) -> Tensor:
     """`raw` (n, features) with each changed value moved to the nearest one of its own feature that
     is allowed from `start`; what cannot be changed is put back, what is derived is recomputed."""
-    out = start.clone()
-    for index in spec.mutable:
-        feature, before = spec.features[index], start[:, index]
-        column = torch.where(torch.isfinite(raw[:, index]), raw[:, index], before)
+    out, wide = start.clone(), spec.numeric
+    before = start[:, wide.at]
+    column = _onward(spec, before, torch.where(torch.isfinite(raw), raw, start)[:, wide.at])
+    nearest = torch.minimum(torch.maximum(column, wide.low), wide.high)
+    # Through float32, so that what the classifier sees is what was judged.
+    nearest = torch.where(wide.whole, nearest.round(), nearest.float().double())
+    out[:, wide.at] = torch.where(column == before, before, nearest)
+    for index in spec.levelled:
+        feature, first = spec.features[index], start[:, index]
+        asked = torch.where(torch.isfinite(raw[:, index]), raw[:, index], first)
         if feature.change in ("up", "down"):
-            ahead = torch.maximum if feature.change == "up" else torch.minimum
-            column = ahead(column, before)
-        if feature.levels:
-            nearest = feature.values[feature.ranks(column)]
-        else:
-            low, high = feature.ends
-            nearest = column.clamp(low, high)
-            # Through float32, so that what the classifier sees is what was judged.
-            nearest = nearest.round() if feature.kind == "integer" else nearest.float().double()
-        out[:, index] = torch.where(column == before, before, nearest)
+            asked = (torch.maximum if feature.change == "up" else torch.minimum)(asked, first)
+        near = feature.values[feature.ranks(asked)]
+        out[:, index] = torch.where(asked == first, first, near)
     return complete(spec, start, out)
+
+
+def _onward(spec: FeatureSpec, before: Tensor, column: Tensor) -> Tensor:
+    """The columns of `spec.numeric`, none against its direction."""
+    column = torch.where(spec.numeric.up, torch.maximum(column, before), column)
+    return torch.where(spec.numeric.down, torch.minimum(column, before), column)
 
 
 def complete(spec: FeatureSpec, start: Tensor, raw: Tensor) -> Tensor:
@@ -55,28 +60,21 @@ def legal(spec: FeatureSpec, start: Tensor, raw: Tensor) -> Tensor:
 
 
 def _values(spec: FeatureSpec, start: Tensor, raw: Tensor) -> Tensor:
-    fine = torch.isfinite(raw).all(1)
-    for index, feature in enumerate(spec.features):
-        before, after = start[:, index], raw[:, index]
-        if feature.derived is not None:
-            continue
-        same = after == before
-        if not feature.mutable:
-            fine &= same
-            continue
-        if feature.levels:
-            right = torch.isin(after, feature.values)
-        else:
-            low, high = (
-                end + sign * _SLACK * abs(end)
-                for end, sign in zip(feature.ends, (-1, 1), strict=True)
-            )
-            right = (after >= low) & (after <= high)
-            if feature.kind == "integer":
-                right &= after == after.round()
+    fine, wide = torch.isfinite(raw).all(1), spec.numeric
+    fixed = list(spec.fixed)
+    fine &= (raw[:, fixed] == start[:, fixed]).all(1)
+    before, after = start[:, wide.at], raw[:, wide.at]
+    right = after >= wide.low - _SLACK * wide.low.abs()
+    right &= after <= wide.high + _SLACK * wide.high.abs()
+    right &= ~wide.whole | (after == after.round())
+    right &= _onward(spec, before, after) == after
+    fine &= (right | (after == before)).all(1)
+    for index in spec.levelled:
+        feature, old, new = spec.features[index], start[:, index], raw[:, index]
+        known = torch.isin(new, feature.values)
         if feature.change in ("up", "down"):
-            right &= (after > before) if feature.change == "up" else (after < before)
-        fine &= same | right
+            known &= (new > old) if feature.change == "up" else (new < old)
+        fine &= known | (new == old)
     expected = complete(spec, start, raw)
     return fine & ((expected - raw).abs() <= _SLACK * expected.abs() + 1e-9).all(1)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from buckler.errors import UsageError
 from buckler.threats.features import expression
-from buckler.threats.features.feature import Feature
+from buckler.threats.features.feature import Feature, Price
 
 _STORED = 1e-6  # of a level: what float32 storage may have moved it
 
@@ -48,6 +48,45 @@ class Compiled:
     def holds(self, columns: Mapping[str, Tensor]) -> Tensor:
         kept = expression.holds(self.then, columns)
         return kept if self.given is None else kept | ~expression.holds(self.given, columns)
+
+
+@dataclass(frozen=True)
+class Numeric:
+    """The features without levels that the attacker sets, side by side: all are (k,).
+
+    at: their indices. low, high: their ranges. whole: integers. up, down: the only direction.
+    fee, rise, fall: price of any change, and of a unit of an increase or decrease.
+    """
+
+    at: Tensor
+    low: Tensor
+    high: Tensor
+    whole: Tensor
+    up: Tensor
+    down: Tensor
+    fee: Tensor
+    rise: Tensor
+    fall: Tensor
+
+    @classmethod
+    def of(cls, features: Sequence[Feature]) -> "Numeric":
+        found = [(i, each) for i, each in enumerate(features) if each.mutable and not each.levels]
+        tags = [each.price or Price() for _, each in found]
+
+        def numbers(values: Sequence[float]) -> Tensor:
+            return torch.tensor(values, dtype=torch.float64)
+
+        return cls(
+            at=torch.tensor([index for index, _ in found], dtype=torch.int64),
+            low=numbers([each.low for _, each in found]),
+            high=numbers([each.high for _, each in found]),
+            whole=torch.tensor([each.kind == "integer" for _, each in found], dtype=torch.bool),
+            up=torch.tensor([each.change == "up" for _, each in found], dtype=torch.bool),
+            down=torch.tensor([each.change == "down" for _, each in found], dtype=torch.bool),
+            fee=numbers([tag.change for tag in tags]),
+            rise=numbers([tag.up for tag in tags]),
+            fall=numbers([tag.down for tag in tags]),
+        )
 
 
 @dataclass(frozen=True)
@@ -114,6 +153,21 @@ class FeatureSpec:
     def mutable(self) -> tuple[int, ...]:
         """Indices of the features the attacker sets."""
         return tuple(index for index, each in enumerate(self.features) if each.mutable)
+
+    @cached_property
+    def numeric(self) -> Numeric:
+        return Numeric.of(self.features)
+
+    @cached_property
+    def levelled(self) -> tuple[int, ...]:
+        """Indices of the features with levels that the attacker sets."""
+        return tuple(index for index in self.mutable if self.features[index].levels)
+
+    @cached_property
+    def fixed(self) -> tuple[int, ...]:
+        """Indices of the features that nothing changes: neither the attacker nor a formula."""
+        every = enumerate(self.features)
+        return tuple(i for i, each in every if not each.mutable and each.derived is None)
 
     @cached_property
     def compiled(self) -> tuple[Compiled, ...]:

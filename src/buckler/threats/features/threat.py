@@ -18,6 +18,7 @@ from buckler.threats.goal import Goal
 Unit = Literal["money", "l2", "l1", "linf", "changes"]
 ROUNDING = 1e-5  # of the budget: what float32 storage may add to a cost or distance
 _HALVINGS = 12
+BALLS = ("l2", "l1", "linf")  # units in which half a change spends half as much
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,8 @@ class FeatureThreat:
             top = slope.abs().argmax(1, keepdim=True)
             return torch.zeros_like(slope).scatter(1, top, slope.gather(1, top).sign()) * ranges
         length = torch.linalg.vector_norm(slope, dim=1, keepdim=True)
-        return slope / length.clamp_min(torch.finfo(grad.dtype).tiny) * ranges
+        unit: Tensor = slope / length.clamp_min(torch.finfo(grad.dtype).tiny)
+        return unit * ranges
 
     def ranges(self, like: Tensor) -> Tensor:
         """(width,) how wide each classifier's column is; 0 where the attacker sets nothing."""

@@ -24,7 +24,7 @@ def validate(threat: FeatureThreat, x: Tensor, x_adv: Tensor) -> list[list[str]]
     """What is wrong with each row of x_adv as a change of x, in sentences; [] where it is fine."""
     spec = threat.spec
     budgets = _per_row(threat.budget, len(x))
-    found = []
+    found: list[list[str]] = []
     for before, after, budget in zip(x.tolist(), x_adv.tolist(), budgets, strict=True):
         if before == after:
             found.append([])
@@ -207,9 +207,9 @@ def _number(tree: ast.expr, row: Mapping[str, Value]) -> float:
             return -_number(tree.operand, row)
         case ast.Call():
             given = [_number(each, row) for each in tree.args]
-            return {"min": min, "max": max, "abs": lambda one: abs(one[0])}[ast.unparse(tree.func)](
-                given
-            )
+            if len(given) == 1:
+                return abs(given[0])
+            return min(given) if ast.unparse(tree.func) == "min" else max(given)
         case ast.BinOp():
             a, b = _number(tree.left, row), _number(tree.right, row)
             match tree.op:

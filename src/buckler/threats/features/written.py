@@ -70,7 +70,7 @@ def _feature(name: str, table: Any) -> Feature:
         ("levels", list, "a list"),
         ("derived", str, "text"),
     ):
-        if key in values and not isinstance(values[key], kind):  # type: ignore[arg-type]
+        if key in values and not isinstance(values[key], kind):
             raise UsageError(f"feature {name!r}: {key} must be {word}. Got {values[key]!r}")
     if "levels" in values:
         levels = values["levels"]
