@@ -16,7 +16,8 @@ SPEC = InputSpec((10,), ("good", "fraud"), (-1.0, 999.0))
 
 def model() -> LinearModel:
     weight = torch.tensor([[0.0, -0.3, -0.2, -2, 0, -0.5, 0, -1, -1, -1]])
-    return LinearModel(torch.cat([-weight, weight]), torch.tensor([-2.8, 2.8]))
+    bias = torch.tensor([-2.8, 2.8])
+    return LinearModel(torch.cat([-weight, weight]), bias).eval().requires_grad_(False)
 
 
 def test_the_suite_for_tables_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -178,7 +178,7 @@ def _attack(
 
 
 def _refused(threat: Threat, x: Tensor, candidates: Tensor) -> Tensor:
-    """(n,) bool: rows of a table that the second opinion does not let pass: x stands in for them."""
+    """(n,) bool: rows of a table that the second opinion refuses: x stands in for them."""
     if not isinstance(threat, FeatureThreat):
         return torch.zeros(len(x), dtype=torch.bool)
     wrong = validate(threat, x, candidates)

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from buckler import draws
 from buckler.attacks.rows import Table
+from buckler.threats.features.legal import legal, snap
 from buckler.threats.features.repair import repair
 from buckler.threats.features.threat import ROUNDING
 
@@ -67,6 +68,21 @@ class Frontier:
         first[inverse] = torch.arange(len(raw))
         return self.part.judge(owner[first], raw[first])[inverse]
 
+    def _mended(self, owner: Tensor, asked: Tensor) -> Tensor:
+        """The raw rows repaired, each at the end of its implications where that is cheaper."""
+        start, threat = self.part.start[owner], self.part.threat.take(owner)
+        flat = repair(threat.spec, start, asked)
+        at = (flat != snap(threat.spec, start, asked)).any(1).nonzero()[:, 0]
+        if len(at) and any(rule.given is not None for rule in threat.spec.compiled):
+            start, threat = start[at], threat.take(at)
+            both = [flat[at], repair(threat.spec, start, asked[at], back=True)]
+            price = [
+                torch.where(legal(threat.spec, start, each), threat.spent(start, each), torch.inf)
+                for each in both
+            ]
+            flat[at] = torch.where((price[1] < price[0])[:, None], both[1], both[0])
+        return flat
+
     def try_moves(
         self, states: Tensor, feature: Tensor, to: Tensor, fit: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -84,7 +100,7 @@ class Frontier:
         target = (to if to.ndim == 3 else to[:, None]).expand(n, wide, m)[..., None]
         made = states[:, :, None].expand(n, wide, m, states.shape[2]).scatter(3, index, target)
         owner = torch.arange(n).repeat_interleave(wide * m)
-        flat = repair(part.threat.spec, part.start[owner], made.flatten(0, 2))
+        flat = self._mended(owner, made.flatten(0, 2))
         if fit:
             dear = ~part.threat.take(owner).affordable(part.start[owner], flat)
             dear &= self.alive[owner]

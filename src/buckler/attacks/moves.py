@@ -10,16 +10,20 @@ from buckler.threats.features.threat import BALLS
 
 Order = Literal["score", "score per price"]
 SHARES = (1.0, 0.5, 0.25, 0.1)  # of a distance budget, in one feature
+_PROBE = 0.5  # the one of them that is tried first
 _FREE = 1e-3  # of the dearest move: what a move that costs nothing is taken to cost
 _REACHES = (0.5, 1.0, 2.0, 4.0)  # budgets that a plan asks for; it is drawn back into one
 
 
-def moves_of(part: Table, values: Values) -> tuple[Tensor, Tensor]:
+def moves_of(part: Table, values: Values) -> tuple[Tensor, Tensor, int]:
     """(m,) the feature and (n, m) the value of each single move; also some ways along each range
-    where the budget is a distance."""
+    where the budget is a distance. The first of them, as many as the last number says, are one way
+    either way along each range: enough to know the slopes.
+    """
     threat, start = part.threat, part.start
     features: list[int] = []
     columns: list[Tensor] = []
+    probes: list[int] = []
     limit = threat.limit(start)
     for index in threat.spec.mutable:
         options = [each.expand(len(start)) for each in values[index]]
@@ -30,11 +34,15 @@ def moves_of(part: Table, values: Values) -> tuple[Tensor, Tensor]:
             if feature.kind == "integer":
                 reach = reach.floor()  # what rounds away from the budget cannot be paid
             for share in SHARES:
+                if share == _PROBE:
+                    probes += [len(columns) + len(options), len(columns) + len(options) + 1]
                 options += [start[:, index] + sign * share * reach for sign in (1, -1)]
         features += [index] * len(options)
         columns += options
     to = torch.stack(columns, 1) if columns else start.new_empty(len(start), 0)
-    return torch.tensor(features, dtype=torch.int64), to
+    order = torch.tensor(sorted(range(len(features)), key=lambda at: at not in probes))
+    feature = torch.tensor(features, dtype=torch.int64)
+    return (feature[order], to[:, order], len(probes)) if len(order) else (feature, to, 0)
 
 
 def rank_moves(gain: Tensor, price: Tensor, order: Order) -> Tensor:

@@ -37,8 +37,8 @@ class PriceSearch:
     Args:
         width: states a row that are carried on together (1: greedy).
         depth: rounds of the beam.
-        tries: moves a state tries in a round, those that gained most alone.
-        order: rank moves by the score they gain, or by that per price; the first states use both.
+        tries: moves a state tries in a round: half of them those that gained most alone, half those
+            that gained most for their price.
         points: values tried along a range; beside them the shares 1, 1/2, 1/4 and 1/10 of a
             distance budget either way.
         values: instead of those of the range: `split_values` for trees.
@@ -48,7 +48,6 @@ class PriceSearch:
     width: int = 3
     depth: int = 8
     tries: int = 24
-    order: Order = "score per price"
     points: int = 9
     values: Values | None = field(default=None, repr=False, compare=False)
     trim: bool = True
@@ -60,8 +59,6 @@ class PriceSearch:
                 "PriceSearch needs width, tries and points >= 1, depth >= 0. "
                 f"Got {self.width}, {self.tries}, {self.points}, {self.depth}"
             )
-        if self.order not in get_args(Order):
-            raise UsageError(f"order must be one of {', '.join(get_args(Order))}. Got {self.order}")
 
     def __call__(
         self,
@@ -90,14 +87,23 @@ class PriceSearch:
     def _block(self, part: Table, base: Tensor, values: Values) -> tuple[Tensor, Tensor]:
         """(n, features) and (n,): the best raw rows found and their objective."""
         search = Frontier(part)
-        feature, to = moves_of(part, values)
+        feature, to, probes = moves_of(part, values)
         if not len(feature):
             return search.best, search.score
-        single, gain, price = search.try_moves(part.start[:, None], feature, to)
+        tried, made = [], []
+        for some in (slice(0, probes), slice(probes, None)):
+            tried.append(search.try_moves(part.start[:, None], feature[some], to[:, some]))
+            if probes:  # what a step along the slopes wins needs no more questions
+                gains = torch.cat([each[1] for each in tried], 2)[:, 0]
+                known = gains.shape[1]
+                plans = plan(part, base, feature[:known], to[:, :known], gains)
+                made.append((plans, search.judge(plans)))
+        single, gain, price = (torch.cat(each, 2) for each in zip(*tried, strict=True))
         # Squares of lengths add up, lengths do not.
         price = price.square() if part.threat.unit == "l2" else price
-        ranks = {order: rank_moves(gain[:, 0], price[:, 0], order) for order in get_args(Order)}
-        rank = ranks[self.order][:, : self.tries]
+        ranks = [rank_moves(gain[:, 0], price[:, 0], order) for order in get_args(Order)]
+        half = self.tries // 2
+        rank = torch.cat([ranks[0][:, :half], ranks[1][:, : self.tries - half]], 1)
         money = part.threat.unit == "money"
         ceiling = torch.minimum(part.threat.limit(part.start), dearest(part.threat))
         for share in _RISING if money else (1.0,):
@@ -106,12 +112,9 @@ class PriceSearch:
             cheap = gain[:, 0]
             if money:
                 cheap = torch.where(price[:, 0] <= search.cap[:, None], cheap, -torch.inf)
-            made = [self._prefixes(search, feature, to, each) for each in ranks.values()]
-            if part.threat.unit in BALLS:
-                plans = plan(part, base, feature, to, gain[:, 0])
-                made.append((plans, search.judge(plans)))
-            states = torch.cat([single[:, 0], *(each for each, _ in made)], 1)
-            scores = torch.cat([cheap, *(each for _, each in made)], 1)
+            begun = [self._prefixes(search, feature, to, each) for each in ranks]
+            states = torch.cat([single[:, 0], *(each for each, _ in (*made, *begun))], 1)
+            scores = torch.cat([cheap, *(each for _, each in (*made, *begun))], 1)
             self._beam(search, states, scores, feature[rank], to.gather(1, rank))
         if self.trim and money:
             _trim(search, values)
@@ -157,7 +160,7 @@ def _trim(search: Frontier, values: Values) -> None:
     costs less, since a rule may have been mended at the wrong end."""
     part = search.part
     mutable = torch.tensor(part.threat.spec.mutable)
-    feature, to = moves_of(part, values)
+    feature, to, _ = moves_of(part, values)
     feature, to = torch.cat([mutable, feature]), torch.cat([part.start[:, mutable], to], 1)
     search.open(part.threat.limit(part.start))
     for swap in (False, True, False):

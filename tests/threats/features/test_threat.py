@@ -170,6 +170,15 @@ def test_repair_mends_linear_rules_and_keeps_what_was_asked() -> None:
     assert (mended[:, 0] >= 1).all()
 
 
+def test_an_implication_is_mended_at_either_end() -> None:
+    start = torch.tensor([[10.0, 4, 1, 0.5, 0, 0, 0.5, 0.2]], dtype=torch.float64)
+    asked = start.clone()
+    asked[0, 4] = 1.0  # ios, with an income above 0.4: paid must be yes, or the income lower
+    first, second = (repair(shop.SPEC, start, asked, back=back) for back in (False, True))
+    assert (first[0, 3], first[0, 4], first[0, 5]) == (0.5, 1, 1)
+    assert (second[0, 3], second[0, 4], second[0, 5]) == (pytest.approx(0.1), 1, 0)
+
+
 def test_the_predicate_has_the_last_word() -> None:
     def even(table: dict[str, np.ndarray]) -> np.ndarray:
         return np.asarray(table["a"] % 2 == 0)

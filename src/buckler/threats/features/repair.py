@@ -26,11 +26,13 @@ class Half:
         return raw @ self.weights - self.most
 
 
-def repair(spec: FeatureSpec, start: Tensor, raw: Tensor) -> Tensor:
+def repair(spec: FeatureSpec, start: Tensor, raw: Tensor, back: bool = False) -> Tensor:
     """Raw rows (n, features) snapped, and mended where they break linear rules and implications.
 
     First the columns that have not been changed yet give way, so that the changes that were asked
-    for stay; then the others. Rows that cannot be mended come back broken: ask `legal`.
+    for stay; then the others. An implication is mended at its end, or, with `back`, at its
+    condition, if it can be; else the other way. Rows that cannot be mended come back broken: ask
+    `legal`.
     """
     raw = snap(spec, start, raw)
     for _ in range(_PASSES):
@@ -38,21 +40,35 @@ def repair(spec: FeatureSpec, start: Tensor, raw: Tensor) -> Tensor:
         if not bool(broken.any()):
             break
         for rule in spec.compiled:
-            raw = _mend(spec, rule, start, raw)
+            raw = _mend(spec, rule, start, raw, back)
     return raw
 
 
-def _mend(spec: FeatureSpec, rule: Compiled, start: Tensor, raw: Tensor) -> Tensor:
-    for tree, wanted in ((rule.then, True), (rule.given, False)):
-        if tree is None:
-            continue
-        at = (~rule.holds(spec.columns(raw))).nonzero()[:, 0]
-        if not len(at):
-            break
-        for half in halves(spec, tree, wanted):
-            fixed = snap(spec, start[at], _pushed(spec, half, start[at], raw[at]))
+def _mend(spec: FeatureSpec, rule: Compiled, start: Tensor, raw: Tensor, back: bool) -> Tensor:
+    ends = [(rule.then, True)] + ([(rule.given, False)] if rule.given is not None else [])
+    for tree, wanted in reversed(ends) if back else ends:
+        for way in ways(spec, tree, wanted):
+            at = (~rule.holds(spec.columns(raw))).nonzero()[:, 0]
+            if not len(at):
+                return raw
+            fixed = raw[at]
+            for half in way:
+                fixed = snap(spec, start[at], _pushed(spec, half, start[at], fixed))
             raw = raw.index_copy(0, at, fixed)
     return raw
+
+
+def ways(spec: FeatureSpec, tree: ast.expr, wanted: bool) -> list[list[Half]]:
+    """The ways to make a condition true (or false): half-spaces to enter, all of a way."""
+    if isinstance(tree, ast.UnaryOp):
+        return ways(spec, tree.operand, not wanted)
+    if isinstance(tree, ast.BoolOp):
+        parts = [ways(spec, each, wanted) for each in tree.values]
+        if isinstance(tree.op, ast.Or) == wanted:  # one of them is enough
+            return [way for part in parts for way in part]
+        return [[half for part in parts for half in part[0]]] if all(parts) else []
+    found = halves(spec, tree, wanted)
+    return [found] if found else []
 
 
 def halves(spec: FeatureSpec, tree: ast.expr, wanted: bool) -> list[Half]:
