@@ -16,14 +16,14 @@ SPEC = InputSpec((10,), ("good", "fraud"), (-1.0, 999.0))
 
 def model() -> LinearModel:
     weight = torch.tensor([[0.0, -0.3, -0.2, -2, 0, -0.5, 0, -1, -1, -1]])
-    bias = torch.tensor([-2.8, 2.8])
+    bias = torch.tensor([-4.0, 4.0])
     return LinearModel(torch.cat([-weight, weight]), bias).eval().requires_grad_(False)
 
 
 def test_the_suite_for_tables_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    x, y = shop.rows(60), torch.ones(60, dtype=torch.int64)
+    x, y = shop.rows(25), torch.ones(25, dtype=torch.int64)
     target = of_model(model(), SPEC, x)
-    threat = FeatureThreat(shop.SPEC, 3.0)
+    threat = FeatureThreat(shop.SPEC, 0.6)
     found = assess(target, x, y, threat, suites.tabular())
     rate = found.ledger.rates()["success"]
     assert 0 < rate.k < rate.n

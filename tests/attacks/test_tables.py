@@ -117,7 +117,7 @@ def test_enumeration_finds_the_cheapest_there_is(model: Classifier, threat: Feat
 @pytest.mark.parametrize("threat", THREATS, ids=str)
 @pytest.mark.parametrize("model", [linear(), boosted()], ids=["linear", "trees"])
 def test_the_search_wins_nearly_what_can_be_won(model: Classifier, threat: FeatureThreat) -> None:
-    x, y = frauds(model, 25)
+    x, y = frauds(model, 15)
     exact = spent(model, x, Enumerate()(model, x, y, threat), threat)
     counted = Counted(model)
     found = spent(model, x, PriceSearch()(counted, x, y, threat), threat)
