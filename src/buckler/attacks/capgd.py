@@ -139,7 +139,7 @@ def relaxed(threat: FeatureThreat, x: Tensor, z: Tensor) -> Tensor:
     ranges = threat.ranges(x)
     free = ranges > 0
     low, high = _bounds(threat.spec, x)
-    if threat.unit in BALLS:
+    if threat.unit != "money" and threat.unit != "changes":
         budget = torch.as_tensor(threat.budget).to(x)
         eps = budget.clamp(1e-9, 1.0 if threat.unit == "linf" else _FAR)
         ball = LpBall(threat.unit, eps, (-_FAR, _FAR))

@@ -41,8 +41,8 @@ def moves_of(part: Table, values: Values) -> tuple[Tensor, Tensor, int]:
         columns += options
     to = torch.stack(columns, 1) if columns else start.new_empty(len(start), 0)
     order = torch.tensor(sorted(range(len(features)), key=lambda at: at not in probes))
-    feature = torch.tensor(features, dtype=torch.int64)
-    return (feature[order], to[:, order], len(probes)) if len(order) else (feature, to, 0)
+    which = torch.tensor(features, dtype=torch.int64)
+    return (which[order], to[:, order], len(probes)) if len(order) else (which, to, 0)
 
 
 def rank_moves(gain: Tensor, price: Tensor, order: Order) -> Tensor:
