@@ -51,7 +51,8 @@ def longer(scene: Scene, loss: str) -> tuple[Attack, ...]:
     if loss == "ce":
         return (long,)
     if goal.kind == "guarded":
-        return (long, OrthogonalPGD(steps=_STEPS * effort.steps))
+        orthogonal = OrthogonalPGD(steps=_STEPS * effort.steps)
+        return (long,) if scene.threat.norm == "l1" else (long, orthogonal)
     short = climb(effort.steps, _RESTARTS, loss)
     targeted = APGD(steps=100, loss="pair", targets=9, name="targeted")
     return (replace(short, random_start=True), targeted, long)
