@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from buckler.verdict import Certificate, Verdict
+from buckler.verdict import BoundCertificate, Certificate, PatchCertificate, Verdict, in_full
 
 SURE = Verdict("cat", 0.9731, 0.2, "ACCEPTED", (), "abc")
 ODD = Verdict("toaster", 0.5, 0.999, "SUSPICIOUS", ("confidence", "views"), "abc")
@@ -57,3 +57,28 @@ def test_class_zero_is_an_answer() -> None:
 def test_findings_cannot_be_changed(value) -> None:
     with pytest.raises(FrozenInstanceError):
         value.bundle = "other"
+
+
+BOUND = BoundCertificate(3, 0.1, (0.0, 1.0), "crown")
+SQUARE = PatchCertificate(3, (4, 4), None, 36, abstaining=False)
+
+
+@pytest.mark.parametrize("certificate", [Certificate(3, 0.5, 0.25, 0.001, 1000), BOUND, SQUARE])
+def test_in_full_a_certificate_names_its_assumptions_and_its_kind(certificate) -> None:
+    text = in_full(certificate)
+    assert text.startswith(f"{certificate}. Assumed: ")
+    assert all(assumption in text for assumption in certificate.assumptions)
+    assert "ISO/IEC 24029-2 property: stability; method: " in text
+    assert not certificate.abstained
+    assert json.loads(json.dumps(certificate.to_dict()))["label"] == 3
+
+
+def test_what_is_not_proved_says_so() -> None:
+    assert str(BoundCertificate(None, 0.1, (0.0, 1.0), "crown")) == (
+        "not proved by crown bounds (L∞ distance 0.1)"
+    )
+    unproved = PatchCertificate(None, (4, 4), None, 36, abstaining=False)
+    assert str(unproved).startswith("not proved (36 masks against a patch of 4 x 4 pixels anywhere")
+    assert str(PatchCertificate(None, (4, 4), (2, 3), 1, abstaining=True)).startswith(
+        "abstained (1 mask against a patch of 4 x 4 pixels at (2, 3)"
+    )

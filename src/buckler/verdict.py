@@ -1,7 +1,7 @@
 """What a person or a program is told: values of plain numbers and words, JSON as they stand."""
 
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import ClassVar, Final, Literal, Protocol
 
 Status = Literal["ACCEPTED", "SUSPICIOUS"]
 IN_PRINT = {"ACCEPTED": "ACCEPTED", "SUSPICIOUS": "SUSPICIOUS - MANUAL REVIEW REQUIRED"}
@@ -30,6 +30,39 @@ class Verdict:
         return f"{self.prediction} at {self.confidence:.1%}: {IN_PRINT[self.status]}{why}"
 
 
+STABILITY: Final = "stability"
+
+
+@dataclass(frozen=True)
+class Iso:
+    """The property that is proved and the kind of method, as ISO/IEC 24029-2:2023 names them."""
+
+    property: str
+    method: str
+
+
+class Guarantee(Protocol):
+    """What every certificate tells; its str is the sentence."""
+
+    iso: ClassVar[Iso]
+    assumptions: ClassVar[tuple[str, ...]]
+
+    @property
+    def label(self) -> int | None: ...
+    @property
+    def abstained(self) -> bool: ...
+    def to_dict(self) -> dict[str, object]: ...
+
+
+def in_full(certificate: Guarantee) -> str:
+    """The sentence with its assumptions, and what ISO/IEC 24029-2 calls it."""
+    iso = certificate.iso
+    return (
+        f"{certificate}. Assumed: {'; '.join(certificate.assumptions)}. ISO/IEC 24029-2 property: "
+        f"{iso.property}; method: {iso.method}."
+    )
+
+
 @dataclass(frozen=True)
 class Certificate:
     """A randomized-smoothing certificate for one input.
@@ -43,6 +76,17 @@ class Certificate:
     sigma: float
     alpha: float
     n: int
+
+    iso: ClassVar[Iso] = Iso(
+        STABILITY,
+        "none of ISO/IEC 24029-2: randomized smoothing is a statistical method "
+        "(ISO/IEC TR 24029-1)",
+    )
+    assumptions: ClassVar[tuple[str, ...]] = (
+        "it is about the classifier smoothed with this noise, unclipped, not the model beneath",
+        "the model answers the same input alike each time",
+        "the draws stand for independent ones",
+    )
 
     @property
     def abstained(self) -> bool:
@@ -59,3 +103,89 @@ class Certificate:
             f"smoothed with sigma {self.sigma:g} answers {self.label} for every input within "
             f"L2 distance {self.radius:.3f}"
         )
+
+
+@dataclass(frozen=True)
+class BoundCertificate:
+    """An L∞ certificate for one input by bounds of layers.
+
+    The model answers `label` for every input within L∞ distance `eps` of x (input units) inside the
+    box. label None: not proved, though it may hold.
+
+    Args:
+        bounds: the tightest kind that was tried: interval, crown-ibp or crown.
+    """
+
+    label: int | None
+    eps: float
+    box: tuple[float, float]
+    bounds: str
+
+    iso: ClassVar[Iso] = Iso(STABILITY, "abstract interpretation (sound, incomplete)")
+    assumptions: ClassVar[tuple[str, ...]] = (
+        "the model computes its layers in eval mode and nothing else",
+        "sums are rounded to nearest, not outwards: margins within 1e-5 of the logits' size are "
+        "not certified",
+    )
+
+    @property
+    def abstained(self) -> bool:
+        return self.label is None
+
+    def to_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        if self.abstained:
+            return f"not proved by {self.bounds} bounds (L∞ distance {self.eps:g})"
+        low, high = self.box
+        return (
+            f"the model answers {self.label} for every input within L∞ distance {self.eps:g} "
+            f"inside [{low:g}, {high:g}], proved by {self.bounds} bounds"
+        )
+
+
+@dataclass(frozen=True)
+class PatchCertificate:
+    """A masking certificate for one input.
+
+    For every image that differs from x in one rectangle of `window` (height, width) pixels,
+    anywhere or at `place`, the masked classifier answers `label`; with `abstaining` it answers
+    `label` or abstains. label None: not proved, or abstained itself.
+
+    Args:
+        masks: how many cover every such rectangle.
+    """
+
+    label: int | None
+    window: tuple[int, int]
+    place: tuple[int, int] | None
+    masks: int
+    abstaining: bool
+
+    iso: ClassVar[Iso] = Iso(
+        STABILITY, "none of ISO/IEC 24029-2: every case is computed (sound, incomplete)"
+    )
+    assumptions: ClassVar[tuple[str, ...]] = (
+        "it is about the answer given through these masks, not the model's without them",
+        "the model answers the same input alike each time, whatever shares its batch",
+        "one axis-aligned rectangle, not larger; what is outside it is unchanged",
+    )
+
+    @property
+    def abstained(self) -> bool:
+        return self.label is None
+
+    def to_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        tall, broad = self.window
+        where = "anywhere" if self.place is None else f"at {self.place}"
+        patch = f"a patch of {tall} x {broad} pixels {where}, whatever it shows"
+        masks = "1 mask" if self.masks == 1 else f"{self.masks} masks"
+        if self.abstained:
+            word = "abstained" if self.abstaining else "not proved"
+            return f"{word} ({masks} against {patch})"
+        answers = f"answers {self.label}{' or abstains' if self.abstaining else ''}"
+        return f"the model behind {masks} {answers} under {patch}"

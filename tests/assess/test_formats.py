@@ -2,6 +2,9 @@
 
 from xml.etree import ElementTree
 
+from buckler.assess.check import Ruling
+from buckler.assess.floors import Item
+from buckler.assess.policy import Policy
 from buckler.assess.report.formats import junit, sarif
 
 from .test_check import ledger, rule
@@ -50,3 +53,12 @@ def test_the_same_finding_is_known_again_whatever_its_figure():
         each["partialFingerprints"]["buckler/v1"] for each in results(rule(ledger(58, 60, 30)))
     ]
     assert len(set(prints)) == len(prints)
+
+
+def test_a_floor_missed_by_two_classes_is_two_findings():
+    items = tuple(
+        Item("class-accuracy", f"class {name!r}", 0.5, 0.4, ">=", 0.9, 30, name) for name in "ab"
+    )
+    found = results(Ruling("d", Policy(), items, ()))
+    prints = {each["partialFingerprints"]["buckler/v1"] for each in found}
+    assert len(prints) == 2

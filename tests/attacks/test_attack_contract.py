@@ -5,17 +5,35 @@ import pytest
 import torch
 from sklearn.ensemble import RandomForestClassifier
 
-from buckler.attacks import APGD, FGSM, PGD, OnePixel, Square, suites
+from buckler.attacks import (
+    APGD,
+    CAPGD,
+    FGSM,
+    MOEVA,
+    PGD,
+    Enumerate,
+    OnePixel,
+    PriceSearch,
+    Square,
+    suites,
+)
 from buckler.attacks.engine import ActiveSet, checked, gradient, logits_of
 from buckler.errors import UsageError
 from buckler.models import EstimatorClassifier
 from buckler.testing import check_attack
 from buckler.threats import Goal, LpBall, PixelBudget
+from buckler.threats.features import Feature, FeatureSpec, FeatureThreat, Rule
 
 LINF, L2, L1, PIXEL = LpBall("linf", 0.1), LpBall("l2", 0.4), LpBall("l1", 1.0), PixelBudget(1)
 EACH = Goal("targeted", torch.tensor([0, 1, 2, 0, 1, 2, 0]))
 GREY, COLOUR, PLANE, LINE = (1, 5, 6), (3, 4, 7), (6, 5), (24,)
 POOL = torch.linspace(0, 1, 6 * 30).reshape(6, *GREY)
+PLAIN = FeatureSpec(
+    tuple(Feature(f"f{i}", "real", 0.0, 1.0, change="any" if i % 4 else "none") for i in range(24)),
+    (Rule("f5 <= f1"), Rule("f2 + f3 <= 1.9")),
+)
+FEATURES = FeatureThreat(PLAIN, 0.6, "l2")
+ENDS = tuple(torch.tensor([0.0, 1.0]).double() for _ in range(24))
 SMALL = {"population": 12, "generations": 3}
 
 CONTRACT = [  # a new attack joins by one line
@@ -57,6 +75,11 @@ CONTRACT = [  # a new attack joins by one line
     (OnePixel(**SMALL), PixelBudget(2, (-0.1, 0.3)), PLANE),
     (OnePixel(**SMALL), PIXEL, LINE),
     (OnePixel(**SMALL), PixelBudget(2, grouped=False), COLOUR),
+    (CAPGD(steps=6), FEATURES, LINE),
+    (CAPGD(steps=4, restarts=1), FeatureThreat(PLAIN, 3, "changes"), LINE),
+    (PriceSearch(width=2, depth=2, tries=6, points=3), FEATURES, LINE),
+    (MOEVA(population=8, generations=3), FEATURES, LINE),
+    (Enumerate(values=ENDS), FeatureThreat(PLAIN, 2, "changes", goal=EACH), LINE),
 ]
 
 

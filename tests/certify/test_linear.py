@@ -9,10 +9,10 @@ import torch
 from scipy.optimize import Bounds, LinearConstraint, milp
 from torch import Tensor, nn
 
-from buckler.attacks import PGD
+from buckler.attacks import PGD, Strong
 from buckler.certify.interval import Interval
 from buckler.certify.linear import Crown, Inner
-from buckler.certify.proof import certified_accuracy
+from buckler.certify.proof import certificates, certified_accuracy
 from buckler.errors import UsageError
 from buckler.threats import LpBall
 
@@ -159,6 +159,40 @@ def test_certified_rows_hold_and_tighter_bounds_certify_more() -> None:
     assert totals["interval"] < totals["crown-ibp"] < totals["crown"]
 
 
+def test_certified_rows_survive_the_strongest_attack() -> None:
+    threat, proved, broken = LpBall("linf", 0.4), 0, 0
+    for seed in range(4, 8):  # nets that are no constants
+        net = small(seed)
+        x = torch.rand(30, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+        y = net(x).argmax(1)
+        held = certified_accuracy(net, x, y, threat, "crown")
+        fooled = net(Strong()(net, x, y, threat)).argmax(1) != y
+        assert not bool((held & fooled).any())
+        proved, broken = proved + int(held.sum()), broken + int(fooled.sum())
+    assert proved >= 5
+    assert broken >= 5, "an attack that breaks nothing would show nothing"
+
+
 def test_training_mode_is_refused() -> None:
     with pytest.raises(UsageError, match="eval mode"):
         Crown(small(0).train())
+
+
+def test_certificates_are_of_the_models_own_answers() -> None:
+    threat, proved = LpBall("linf", 0.3), []
+    for seed in range(4):
+        net = small(seed)
+        x = torch.rand(20, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+        found = certificates(net, x, threat, "crown")
+        answers = net(x).argmax(1)
+        held = certified_accuracy(net, x, answers, threat, "crown")
+        assert [c.label for c in found] == [
+            int(label) if ok else None for label, ok in zip(answers, held, strict=True)
+        ]
+        proved += [c for c in found if not c.abstained]
+        assert certificates(net, x[:0], threat) == []
+    assert 0 < len(proved) < 80
+    assert str(proved[0]) == (
+        f"the model answers {proved[0].label} for every input within L∞ distance 0.3 inside "
+        "[0, 1], proved by crown bounds"
+    )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import tomllib
 
@@ -11,6 +12,7 @@ import pytest
 from buckler.cli.config import Config, read_config
 from buckler.cli.template import TEMPLATE
 from buckler.errors import UsageError
+from buckler.threats.features.written import load_spec
 
 
 @pytest.fixture
@@ -78,9 +80,24 @@ def test_init_writes_a_commented_file_that_reads_back_as_the_defaults(run, tmp_p
     assert "is there already: --force replaces it" in err
 
 
+def test_init_drafts_the_features_of_a_table(run, tmp_path):
+    (tmp_path / "rows.csv").write_text("age,os,label\n30,ios,0\n41,web,1\n")
+    flags = ("--tabular", tmp_path / "rows.csv", "--leave-out", "label", "--immutable", "age")
+    code, out, _ = run("init", tmp_path, *flags)
+    assert code == 0
+    assert "2 features, 1 that may change" in out
+    assert load_spec(tmp_path / "features.toml").names == ("age", "os")
+    code, _, err = run("init", tmp_path, *flags)
+    assert code == 2
+    assert "features.toml is there already: --force replaces it" in err
+    assert run("init", tmp_path, "--immutable", "age")[0] == 2
+    code, _, err = run("init", tmp_path, "--force", "--tabular", tmp_path / "none.csv")
+    assert code == 3
+    assert "cannot be read as CSV" in err
+
+
 def test_every_setting_stands_in_the_template():
-    shown = TEMPLATE.replace("# weights", "weights").replace("# eps", "eps")
-    shown = tomllib.loads(shown.replace("# cost", "cost"))
+    shown = tomllib.loads(re.sub(r"^# (\w+ = )", r"\1", TEMPLATE, flags=re.M))
     for name, field in Config.model_fields.items():
         if name != "output":
             assert set(shown[name]) == set(field.annotation.model_fields), name

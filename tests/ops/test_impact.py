@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buckler.errors import UsageError
-from buckler.ops.impact import Prices, System, Traffic, cheapest, impact, unguarded
+from buckler.ops.impact import Prices, System, Traffic, cheapest, impact, unguarded, week
 
 TRAFFIC = Traffic(100_000, (10, 1000))
 PRICES = Prices(missed=50, review=2, false_alarm=1, minutes=3)
@@ -140,3 +140,25 @@ def test_the_guide_is_true(capsys):
     (block,) = re.findall(r"```python\n(.*?)```", guide, re.S)
     exec(block, {})
     assert "saves 27,660 EUR [" in capsys.readouterr().out
+
+
+def test_a_week_of_one_system_worked_by_hand():
+    found = week(TRAFFIC, PRICES, AFTER)
+    # 1,000 attacks, 100 missed at 50; reviews as in the test above.
+    assert found.at_risk.value == pytest.approx(5_000)
+    assert found.cost.value == pytest.approx(5_000 + 1_400 + 5_940)
+    assert found.hours.value == pytest.approx((700 + 1_980) * 3 / 60)
+    for each in (found.at_risk, found.cost, found.hours):
+        assert each.low < each.value < each.high
+    for put_in in ("100,000 inputs", "10 attacks in 1,000", "50 EUR", "10 of 100", "20 of 1,000"):
+        assert put_in in found.sentence()
+
+
+def test_a_week_and_a_change_tell_the_same():
+    change = impact(TRAFFIC, PRICES, BEFORE, AFTER)
+    assert week(TRAFFIC, PRICES, BEFORE).cost.value == pytest.approx(change.before.value)
+    assert week(TRAFFIC, PRICES, AFTER).cost.value == pytest.approx(change.after.value)
+    nothing = week(TRAFFIC, PRICES, BEFORE)
+    assert nothing.hours == type(nothing.hours)(0, 0, 0)
+    assert nothing.at_risk.value == pytest.approx(nothing.cost.value)
+    assert nothing.at_risk.high == pytest.approx(nothing.cost.high)

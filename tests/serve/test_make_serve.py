@@ -40,6 +40,7 @@ def keyed(folder: Path) -> str:
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.slow
 def test_a_key_is_printed_once_and_works(tmp_path: Path) -> None:
     found = re.search(r"^(bk_\w+)$", keyed(tmp_path), re.MULTILINE)
     assert found is not None

@@ -49,10 +49,6 @@ def check(sent: list[Sent], memory: list[float], seconds: float) -> None:
     assert memory[1] - memory[0] < 16, memory
 
 
-def test_overload_for_a_few_seconds(tmp_path: Path) -> None:
-    check(*overload(tmp_path / "log", 3.0), 3.0)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_overload_for_a_minute(tmp_path: Path) -> None:

@@ -102,10 +102,6 @@ def hammered(url: str, folder: Path, rounds: int, seconds: float) -> float:
     return max(rates)
 
 
-def test_a_kill_under_load_loses_nothing_acknowledged(tmp_path: Path) -> None:
-    hammered(url_in(tmp_path), tmp_path, 3, 0.7)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])

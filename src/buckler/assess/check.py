@@ -1,62 +1,18 @@
 """The deployment check: policy against evidence, each figure judged on its interval's bad end."""
 
-import operator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from buckler.assess.floors import Item, certified_item, class_items, regression_items
 from buckler.assess.ledger import Ledger
-from buckler.errors import DataError, UsageError
+from buckler.assess.policy import Policy
+from buckler.errors import DataError
 from buckler.stats import wilson
 
-_OPERATORS = {"<=": operator.le, ">=": operator.ge, "<": operator.lt}
-
-
-@dataclass(frozen=True)
-class Policy:
-    """What a guard must show before it is deployed.
-
-    accuracy_ratio: (accepted and right) / the original's accuracy, at least.
-    review_rate: share of clean inputs sent to review, at most.
-    added_latency_ms: at p95, under.
-    success: accepted and wrong / right at first, under the adaptive suite at eps, under.
-    norm, eps: the threat under which success is judged, input units.
-    """
-
-    accuracy_ratio: float = 0.95
-    review_rate: float = 0.10
-    added_latency_ms: float = 100.0
-    success: float = 0.15
-    norm: str = "linf"
-    eps: float = 0.1
-
-    def __post_init__(self) -> None:
-        for name in ("accuracy_ratio", "review_rate", "success"):
-            if not 0 < getattr(self, name) <= 1:
-                raise UsageError(f"policy.{name} must be in (0, 1]. Got {getattr(self, name)}")
-        if not self.added_latency_ms > 0 or not self.eps > 0:
-            raise UsageError("policy.added_latency_ms and policy.eps must be > 0")
-
-
-@dataclass(frozen=True)
-class Item:
-    """One figure: its value, the bad end of its interval, and the bar that end must pass.
-
-    rule: the id by which machines know it, the same in every version.
-    """
-
-    rule: str
-    name: str
-    value: float
-    bad_end: float
-    op: str
-    bar: float
-    n: int
-
-    @property
-    def met(self) -> bool:
-        return bool(_OPERATORS[self.op](self.bad_end, self.bar))
+Json = dict[str, Any]
+_GRADES = {"pass": 0, "warn": 1, "fail": 2}
 
 
 @dataclass(frozen=True)
@@ -83,14 +39,27 @@ class Ruling:
         }
 
 
+@dataclass(frozen=True)
+class Previous:
+    """What the bundle before this one showed: its assessment, and the ledger of it."""
+
+    assessment: Json
+    ledger: Ledger
+
+
 def judge_evidence(
     policy: Policy,
     digest: str,
-    assessment: dict[str, Any],
+    assessment: Json,
     ledger: Ledger,
     original: Ledger,
-    latency: dict[str, Any],
+    latency: Json,
     struck: tuple[str, ...] = (),
+    *,
+    battery: str = "pass",
+    certificates: Json | None = None,
+    previous: Previous | None = None,
+    class_names: tuple[str, ...] = (),
 ) -> Ruling:
     """The ruling on one bundle's evidence; reads values only, runs nothing.
 
@@ -98,28 +67,65 @@ def judge_evidence(
         assessment, ledger: of the guard under the adaptive suite at the policy's eps.
         original: ledger of the undefended model on the same rows.
         struck: why the adaptive figure does not stand, if it does not.
+        battery: "pass", "warn" or "fail": the verdict on the evaluation.
+        certificates: for a policy that asks for certified accuracy.
+        previous: the bundle that no row may be lost against; None: there is none.
+        class_names: in the order of the labels; needed for floors by class.
 
-    Raises: DataError if the evidence is about another bundle, another eps or other rows.
+    Raises: DataError if the evidence is about another bundle, another eps or other rows, or a
+        figure that the policy asks for was not measured.
     """
     for name, found in (("assessment", assessment["digest"]), ("latency", latency["digest"])):
-        if found != digest:
+        _about(name, found, digest)
+    _same_threat(policy, assessment, "the assessment", "run buckler assess on this bundle")
+    if not np.array_equal(ledger.row, original.row):
+        raise DataError("the two ledgers in evidence/ are about different rows: assess again")
+    items = [_accuracy(policy, ledger, original), *_rates(policy, ledger, latency)]
+    if policy.clean_accuracy is not None:
+        items.append(_clean(policy.clean_accuracy, ledger))
+    if policy.battery == "pass":
+        grade, name = _GRADES[battery], "verdict on the evaluation (0 pass, 1 warn, 2 fail)"
+        items.append(Item("battery", name, grade, grade, "<=", 0, len(ledger.row)))
+    if policy.certified_accuracy is not None and policy.certified_radius is not None:
+        if certificates is None:
             raise DataError(
-                f"the {name} in evidence/ is about the bundle {str(found)[:12]}, not about this "
-                f"one ({digest[:12]}): run buckler assess on this bundle"
+                "the policy asks for certified accuracy, and evidence/certificates.json is not "
+                "there: run buckler certify on this bundle"
             )
+        _about("certificates", certificates["digest"], digest)
+        items.append(
+            certified_item(certificates, policy.certified_radius, policy.certified_accuracy)
+        )
+    items += class_items(policy, ledger, class_names)
+    if previous is not None:
+        _same_threat(policy, previous.assessment, "the previous bundle's", "assess it at that one")
+        items += regression_items(ledger, previous.ledger, policy.regression)
+    return Ruling(digest, policy, tuple(items), struck)
+
+
+def _about(name: str, found: object, digest: str) -> None:
+    if found != digest:
+        raise DataError(
+            f"the {name} in evidence/ is about the bundle {str(found)[:12]}, not about this "
+            f"one ({digest[:12]}): run buckler assess on this bundle"
+        )
+
+
+def _same_threat(policy: Policy, assessment: Json, whose: str, remedy: str) -> None:
     threat = assessment["threat"]
     if (threat.get("norm"), threat.get("eps")) != (policy.norm, policy.eps):
         raise DataError(
-            f"the policy judges at {policy.norm} eps {policy.eps:g}; the assessment is at "
-            f"{threat.get('norm')} eps {threat.get('eps')}: run buckler assess on this bundle"
+            f"the policy judges at {policy.norm} eps {policy.eps:g}; {whose} is at "
+            f"{threat.get('norm')} eps {threat.get('eps')}: {remedy}"
         )
-    if not np.array_equal(ledger.row, original.row):
-        raise DataError("the two ledgers in evidence/ are about different rows: assess again")
-    items = (_accuracy(policy, ledger, original), *_rates(policy, ledger, latency))
-    return Ruling(digest, policy, items, struck)
 
 
-def _rates(policy: Policy, ledger: Ledger, latency: dict[str, Any]) -> tuple[Item, Item, Item]:
+def _clean(bar: float, ledger: Ledger) -> Item:
+    rate = ledger.rates()["clean_accuracy"]
+    return Item("clean-accuracy", "clean accuracy", rate.value, rate.low, ">=", bar, rate.n)
+
+
+def _rates(policy: Policy, ledger: Ledger, latency: Json) -> tuple[Item, Item, Item]:
     rates = ledger.rates()
     if "success" not in rates:
         raise DataError("the guard gets no row right: there is nothing to judge an attack on")

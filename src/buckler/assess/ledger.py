@@ -3,6 +3,7 @@
 import io
 from dataclasses import dataclass, fields
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -73,5 +74,7 @@ class Ledger:
         try:
             with np.load(path, allow_pickle=False) as stored:
                 return cls(**{column.name: stored[column.name] for column in fields(cls)})
-        except (OSError, KeyError, ValueError) as error:
-            raise DataError(f"{path} cannot be read as a ledger: {error}") from None
+        except (OSError, EOFError, KeyError, ValueError, BadZipFile) as error:
+            raise DataError(
+                f"{path} cannot be read as a ledger ({error}): write it anew with buckler assess"
+            ) from None

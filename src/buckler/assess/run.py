@@ -18,7 +18,8 @@ from buckler.guard.bundle import versions
 from buckler.models import Counted
 from buckler.protocols import Attack, Progress, Threat
 from buckler.stats import Rate, wilson
-from buckler.threats import LpBall, PixelBudget
+from buckler.threats import FeatureThreat, LpBall, PixelBudget
+from buckler.threats.features.validate import validate
 
 SCHEMA = "buckler.assessment/1"
 _VARIANTS = 10
@@ -176,6 +177,14 @@ def _attack(
     return AttackResult(attack.name, repr(attack), broken, len(given), *spent, seconds)
 
 
+def _refused(threat: Threat, x: Tensor, candidates: Tensor) -> Tensor:
+    """(n,) bool: rows of a table that the second opinion refuses: x stands in for them."""
+    if not isinstance(threat, FeatureThreat):
+        return torch.zeros(len(x), dtype=torch.bool)
+    wrong = validate(threat, x, candidates)
+    return torch.tensor([bool(each) for each in wrong], dtype=torch.bool)
+
+
 class _Count:
     """Who counts is not who attacks: candidates are checked and shown to the target again."""
 
@@ -202,7 +211,8 @@ class _Count:
                 f"the attack {name!r} returned {int(outside.sum())} points outside the threat "
                 f"({threat}): its figure would mean nothing"
             )
-        points = candidates.clone()
+        points, refused = candidates.clone(), _refused(threat, x, candidates)
+        points[refused] = x[refused]
         won = self._wins(points, y)
         for variant in range(_VARIANTS if self.target.random else 0):
             other = self._last_bit(x, candidates, variant, given)

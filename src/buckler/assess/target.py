@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from buckler.attacks import Randomised, draws_each_row
 from buckler.guard import Guard
 from buckler.inputs import InputSpec
-from buckler.models import TorchClassifier, check_classifier, tuned
+from buckler.models import TorchClassifier, check_classifier, differentiable, tuned
 from buckler.protocols import Classifier
 from buckler.threats import Goal
 
@@ -25,6 +25,8 @@ class Target:
     view: logits for attackers, (n, k), or (n, k + 1) for a guard; goal is what wins there.
     answer: the deployed system's own answer, asked again by whoever counts.
     random: its answers depend on draws: a success is also tried on last-bit variants.
+    gradients: False for families that have none (trees, files, endpoints), which are attacked by
+        scores and answers alone. A torch module always has them: one that cuts them off hides them.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Target:
     spec: InputSpec
     random: bool = False
     digest: str = ""
+    gradients: bool = True
 
 
 def of_model(model: Classifier, spec: InputSpec, x: Tensor, name: str = "undefended") -> Target:
@@ -58,7 +61,8 @@ def of_model(model: Classifier, spec: InputSpec, x: Tensor, name: str = "undefen
         random = bool(((model(x[:64]) - model(x[:64])).abs() > 1e-4).any())
     if random:
         view = Randomised(view, _DRAWS, together=draws_each_row(model, x))
-    return Target(name, view, Goal(), answer, spec, random)
+    gradients = isinstance(model, nn.Module) or differentiable(model, x)
+    return Target(name, view, Goal(), answer, spec, random, gradients=gradients)
 
 
 def of_guard(guard: Guard, name: str = "guard", draws: int = _DRAWS) -> Target:

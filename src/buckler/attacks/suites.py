@@ -6,6 +6,7 @@ from typing import Literal
 from torch import Tensor
 
 from buckler.attacks.apgd import APGD
+from buckler.attacks.capgd import CAPGD
 from buckler.attacks.colour import ColourShift
 from buckler.attacks.corruptions import Corruptions
 from buckler.attacks.fab import FAB
@@ -15,6 +16,8 @@ from buckler.attacks.onepixel import OnePixel
 from buckler.attacks.orthogonal import OrthogonalPGD
 from buckler.attacks.patch import PatchAttack
 from buckler.attacks.pgd import PGD
+from buckler.attacks.rows import Values
+from buckler.attacks.search import PriceSearch
 from buckler.attacks.simba import SimBA
 from buckler.attacks.spatial import WorstOfK
 from buckler.attacks.square import Square
@@ -111,6 +114,19 @@ def unrestricted(box: tuple[float, float] = (0.0, 1.0)) -> Suite:
         Under(ColourShift(), Colour(box=box)),
         Under(Corruptions(), Corruption(severity=3, box=box)),
     )
+
+
+def tabular(gradient: bool = True, values: Values | None = None) -> Suite:
+    """For tables, under a FeatureThreat: the gradient where there is one, then a search.
+
+    A gradient alone overstates how sturdy a classifier of tables is; the difference between the two
+    rows of the report is by how much.
+
+    Args:
+        values: what the search may set each feature to: `split_values` for trees.
+    """
+    search = PriceSearch(values=values)
+    return (CAPGD(), search) if gradient else (search,)
 
 
 def static() -> Suite:

@@ -2,8 +2,19 @@
 
 from buckler.certify.interval import Interval
 from buckler.certify.linear import Crown
-from buckler.certify.proof import certified_accuracy
+from buckler.certify.masks import ABSTAINED, Masked
+from buckler.certify.proof import certificates, certified_accuracy
 from buckler.certify.sequential import certify_at
 from buckler.certify.smoothing import certify, plug_in_radius
 
-__all__ = ["Crown", "Interval", "certified_accuracy", "certify", "certify_at", "plug_in_radius"]
+__all__ = [
+    "ABSTAINED",
+    "Crown",
+    "Interval",
+    "Masked",
+    "certificates",
+    "certified_accuracy",
+    "certify",
+    "certify_at",
+    "plug_in_radius",
+]

@@ -21,7 +21,7 @@ from buckler.certify.interval import Interval
 from buckler.errors import UsageError
 
 Inner = Literal["both", "linear", "interval"]
-_BUDGET: Final = 1 << 25  # numbers in one pulled-back batch of coefficients
+_BUDGET: Final = 1 << 21  # numbers in one pulled-back batch of coefficients: more leave the cache
 _OUT_OF_PLACE: Final = {
     operator.iadd: operator.add,
     operator.isub: operator.sub,

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from buckler.certify.interval import Interval, around
 from buckler.certify.linear import Crown
 from buckler.errors import UsageError
-from buckler.threats import LpBall
+from buckler.threats import Goal, LpBall
 from buckler.threats.rows import parts
+from buckler.verdict import BoundCertificate
 
 Method = Literal["interval", "crown-ibp", "crown"]
 Differences = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -54,6 +55,20 @@ def certified_accuracy(
         if method == "crown":
             _retry(held, model, Crown(model), x, y, threat)
     return held
+
+
+def certificates(
+    model: nn.Module, x: Tensor, threat: LpBall, method: Method = "interval"
+) -> list[BoundCertificate]:
+    """For each row, what `certified_accuracy` proves of the model's own answer."""
+    with torch.no_grad():
+        y = torch.cat([model(x[part]).argmax(1) for part in parts(x)] or [x.new_zeros(0).long()])
+    held = certified_accuracy(model, x, y, threat.with_goal(Goal()), method)
+    radii = torch.as_tensor(threat.eps).expand(len(x)).tolist()
+    return [
+        BoundCertificate(label if ok else None, eps, threat.box, method)
+        for label, ok, eps in zip(y.tolist(), held.tolist(), radii, strict=True)
+    ]
 
 
 def _retry(

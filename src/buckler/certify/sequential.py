@@ -30,7 +30,7 @@ def certify_at(
     give_up: float = 0.01,
     seed: int = 0,
     rows: Tensor | None = None,
-    batch: int = 4096,
+    batch: int | None = None,
     progress: Progress | None = None,
 ) -> list[Certificate]:
     """Certificates at the largest of the given radii that could be certified.
@@ -49,7 +49,7 @@ def certify_at(
         n: draws after which a row that is not decided abstains from the radii left.
         give_up: with at most this probability a row that could be certified is given up early.
         rows: ids of the rows, by which their noise is keyed; 0..n−1 if none are given.
-        batch: noisy inputs in one forward pass.
+        batch: noisy inputs in one forward pass; None: as many as a cache holds.
 
     Raises: UsageError for sigma <= 0, no radius, or one that n draws cannot reach.
     """
@@ -69,7 +69,7 @@ def certify_at(
         drawn = partial(counts, model, x[index], sigma, seed=seed, row=row, batch=batch)
         guess = int(drawn(range(n0), purpose="guess").argmax())
         fresh = partial(drawn, purpose="bet")
-        reached, used = _climb(fresh, guess, bars, n, log(1 / alpha), log(1 / give_up))
+        reached, used = climb(fresh, guess, bars, n, log(1 / alpha), log(1 / give_up))
         label, radius = (guess, wanted[reached - 1]) if reached else (None, 0.0)
         found.append(Certificate(label, radius, sigma, alpha, used))
         if progress is not None:
@@ -77,7 +77,7 @@ def certify_at(
     return found
 
 
-def _climb(
+def climb(
     drawn: Callable[[range], Tensor],
     guess: int,
     bars: Sequence[float],

@@ -1,5 +1,7 @@
 """Randomized smoothing: a radius inside which the answer cannot change."""
 
+from typing import Final
+
 import torch
 from scipy.stats import norm
 from torch import Tensor
@@ -8,7 +10,10 @@ from buckler import draws
 from buckler.errors import UsageError
 from buckler.protocols import Classifier, Progress
 from buckler.stats import clopper_pearson_lower
+from buckler.threats.rows import at_once
 from buckler.verdict import Certificate
+
+_BLOCK: Final = 64  # copies whose noise is drawn together
 
 
 def certify(
@@ -21,7 +26,7 @@ def certify(
     alpha: float = 0.001,
     seed: int = 0,
     rows: Tensor | None = None,
-    batch: int = 4096,
+    batch: int | None = None,
     progress: Progress | None = None,
 ) -> list[Certificate]:
     """Certificates of the smoothed classifier "most likely answer under N(0, sigma²) noise".
@@ -34,7 +39,7 @@ def certify(
     Args:
         x: (n rows, ...) input units, as sigma and radius are.
         rows: ids of the rows, by which their noise is keyed; 0..n−1 if none are given.
-        batch: noisy inputs in one forward pass.
+        batch: noisy inputs in one forward pass; None: as many as a cache holds, which is quickest.
 
     Raises: UsageError for sigma ≤ 0, or n and alpha with which every row would abstain.
     """
@@ -84,16 +89,16 @@ def counts(
     seed: int,
     row: int,
     purpose: str,
-    batch: int,
+    batch: int | None,
 ) -> Tensor:
     """How often each class is the answer over noisy copies of x (...), numbered by `copies`."""
     key = draws.derive(seed, purpose, row)
     total: Tensor | None = None
-    for start in range(copies.start, copies.stop, batch):
-        numbers = torch.arange(start, min(start + batch, copies.stop), device=x.device)
-        noise = draws.normal(key, numbers, 0, tuple(x.shape)).to(x)
+    size = batch or at_once(x)
+    for start in range(copies.start, copies.stop, size):
+        noise = _noise(key, sigma, range(start, min(start + size, copies.stop)), x.shape)
         with torch.inference_mode():
-            logits = model(x[None] + sigma * noise)
+            logits = model(noise.to(x).add_(x))
         if not bool(torch.isfinite(logits).all()):  # argmax would take NaN for the largest
             raise UsageError(
                 "the model returned logits that are NaN or infinite: they certify nothing. "
@@ -103,3 +108,19 @@ def counts(
         total = found if total is None else total + found
     assert total is not None
     return total
+
+
+def _noise(key: int, sigma: float, copies: range, shape: torch.Size) -> Tensor:
+    """(n, *shape) the noise of these copies, whichever others are drawn with them.
+
+    By torch's own generator, in a quarter of the time that `draws` takes; it is seeded for each
+    block of copies. It keeps 32 bits of a seed, so blocks count up from the key's: those of one
+    row are never the same.
+    """
+    first, last = copies.start // _BLOCK, -(-copies.stop // _BLOCK)
+    noise = torch.empty((last - first) * _BLOCK, *shape)
+    generator = torch.Generator()
+    for block, part in enumerate(noise.split(_BLOCK), first):
+        part.normal_(0, sigma, generator=generator.manual_seed((key + block) & 0xFFFFFFFF))
+    start = copies.start - first * _BLOCK
+    return noise[start : start + len(copies)]

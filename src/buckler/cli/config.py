@@ -13,7 +13,8 @@ from pydantic import (
     model_validator,
 )
 
-from buckler.errors import UsageError
+from buckler.cli.policy import PolicySection, resolved, wrong_key
+from buckler.errors import DataError, UsageError
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -143,13 +144,6 @@ class CertifySection(_Section):
     rows: Count = 50
 
 
-class PolicySection(_Section):
-    accuracy_ratio: Share = 0.95
-    review_rate: Share = 0.10
-    added_latency_ms: Annotated[float, Field(gt=0)] = 100.0
-    success: Share = 0.15
-
-
 class RedteamSection(_Section):
     """Attacks from outside: whom, how hard, how fast."""
 
@@ -201,7 +195,8 @@ class Config(_Section):
 def read_config(path: Path) -> Config:
     """The configuration at `path`; relative paths in it are relative to its folder.
 
-    Raises: UsageError naming the key, what was given and what is allowed.
+    Raises: UsageError naming the key, what was given and what is allowed; DataError for a [policy]
+        that cannot be ruled by.
     """
     try:
         raw = tomllib.loads(Path(path).read_text())
@@ -213,6 +208,8 @@ def read_config(path: Path) -> Config:
         config = Config.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
+        if first["loc"][:1] == ("policy",):
+            raise DataError(f"{path}: {wrong_key(error)}") from None
         where = ".".join(str(part) for part in first["loc"])
         got = "" if first["type"] == "missing" else f" Got {first['input']!r}"
         raise UsageError(f"{path}: {where}: {first['msg']}.{got}") from None
@@ -232,6 +229,7 @@ def _resolved(config: Config, folder: Path) -> Config:
                     "file": str(folder / file) if file else "",
                 }
             ),
+            "policy": resolved(config.policy, folder),
             "output": folder / config.output,
         }
     )

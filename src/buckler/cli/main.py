@@ -11,6 +11,7 @@ from buckler.cli.init import init
 from buckler.cli.key import key
 from buckler.cli.predict import predict
 from buckler.cli.redteam import redteam
+from buckler.cli.report import report
 from buckler.cli.retrain import retrain
 from buckler.cli.review import review
 from buckler.cli.rollout import rollout
@@ -37,6 +38,7 @@ for verb in (
 ):
     app.command()(verb)
 app.add_typer(key, name="key")
+app.add_typer(report, name="report")
 app.add_typer(review, name="review")
 app.add_typer(rollout, name="rollout")
 app.add_typer(store, name="store")

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from buckler import files
 from buckler.assess.check import Ruling
-from buckler.assess.report import Evidence, write_report
 from buckler.cli import show
 from buckler.cli.assess import say_assessed
 from buckler.cli.build import say_built
@@ -12,10 +11,12 @@ from buckler.cli.certify import say_certified
 from buckler.cli.options import CONFIG, ConfigOption
 from buckler.cli.project import Project
 from buckler.cli.steps_assess import assess_bundle
-from buckler.cli.steps_bundle import build_bundle, certify_bundle, check_bundle
+from buckler.cli.steps_bundle import build_bundle, certify_bundle
+from buckler.cli.steps_check import check_bundle
 from buckler.cli.steps_harden import harden_members
 from buckler.cli.steps_model import assess_original, train_original
-from buckler.cli.tables import comparison_table, ruling_table
+from buckler.cli.steps_report import write_page
+from buckler.cli.tables import battery_table, comparison_table, ruling_table
 
 
 def run(config: ConfigOption = CONFIG) -> None:
@@ -43,7 +44,7 @@ def run_chain(project: Project, command: str) -> Ruling:
     say_built(build_bundle(project))
     show.step("attack everything, statically and adaptively")
     show.out.print(comparison_table(assess_bundle(project, project.bundle)))
-    show.step("look for masked gradients: is this evaluation to be believed?")
+    show.step("look for misled attacks: is this evaluation to be believed?")
     say_believed(project.bundle)
     show.step("certify a sample")
     say_certified(certify_bundle(project, project.bundle))
@@ -52,28 +53,15 @@ def run_chain(project: Project, command: str) -> Ruling:
     show.out.print(ruling_table(ruling.to_dict()))
     for reason in ruling.struck:
         show.line(f"the adaptive figure does not stand: {reason}", "red")
-    report = write_page(project, command)
+    report = write_page(project, project.bundle, project.out / "report.html", command)
     show.line(f"wrote {report} and {project.bundle}")
     return ruling
 
 
 def say_believed(bundle: Path) -> None:
-    """One sentence a system, red where the evaluation is not to be believed."""
-    for name, signs in files.read_json(bundle / "evidence" / "battery.json").items():
-        if isinstance(signs, dict):
-            show.line(f"{name}: {signs['sentence']}", None if signs["believable"] else "red")
-
-
-def write_page(project: Project, command: str) -> Path:
-    spec = project.data.spec
-    path = project.out / "report.html"
-    evidence = Evidence(
-        name=project.data.name,
-        command=command,
-        class_names=spec.class_names,
-        box=spec.box,
-        output=project.out,
-        bundle=project.bundle,
-    )
-    write_report(evidence, path)
-    return path
+    """The six questions by system, then a sentence each: red where the figure is struck."""
+    found = files.read_json(bundle / "evidence" / "battery.json")
+    batteries = {name: value for name, value in found.items() if isinstance(value, dict)}
+    show.out.print(battery_table(batteries))
+    for name, value in batteries.items():
+        show.line(f"{name}: {value['sentence']}", None if value["believable"] else "red")

@@ -1,7 +1,7 @@
 """The evidence on a bundle: every system attacked, what each part is worth, what is too good."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -10,16 +10,20 @@ from typing import Any
 from torch import Tensor
 
 from buckler import files
-from buckler.assess import Assessment, assess, battery, of_guard, of_model
+from buckler.assess import Assessment, Battery, assess, battery, of_guard, of_model
 from buckler.assess.ablation import ablation
+from buckler.assess.battery import Effort as Looks
+from buckler.assess.battery import report_rules
 from buckler.assess.compare import Compared, Effort, compare
+from buckler.assess.evidence import SCHEMA, hardware
 from buckler.assess.folklore import noisy, range_check, voting
 from buckler.assess.latency import latencies
 from buckler.assess.parallel import side_by_side
-from buckler.assess.pictures import save_examples
+from buckler.assess.pictures import held, save_examples
 from buckler.assess.plausibility import Alarm, beyond_known, plausible
 from buckler.assess.target import Target
-from buckler.attacks import PGD
+from buckler.assess.tradeoff import tradeoff
+from buckler.attacks import PGD, OrthogonalPGD, Square
 from buckler.attacks.suites import strong
 from buckler.cli import show
 from buckler.cli.project import ARTICLE, Project, is_done, load_guard, mark_done
@@ -60,42 +64,76 @@ def assess_bundle(project: Project, bundle: Path) -> Json:
             workers=workers,
             progress=progress,
         )
-    ours, few = next(row for row in found if row.name == "guard"), slice(0, _FEW)
-    curve, signs = _curve_and_signs(project, undefended, systems[-1], x, y, rows)
-    with show.bar("each part taken out") as progress:
-        parts = ablation(
-            guard, data, x[few], y[few], project.threat, rows=rows[few], workers=workers,
-            progress=progress,
-        )  # fmt: skip
-    alarms = _alarms(project, guard, ours, x, y, rows)
-    latency = latencies(project.original(), guard, x)
-    ours.adaptive.ledger.save(evidence / "ledger.npz")
-    found[0].adaptive.ledger.save(evidence / "original.npz")
-    save_examples(evidence / "examples.npz", ours.adaptive, x, guard.answer)
-    files.write_json(evidence / "assessment.json", ours.adaptive.to_dict())
-    value: Json = {"digest": guard.digest, "systems": [row.to_dict() for row in found]}
-    about: dict[str, Json] = {
-        "curve": curve,
-        "battery": signs,
-        "ablation": {"parts": [part.to_dict() for part in parts]},
-        "alarms": {"alarms": [alarm.to_dict() for alarm in alarms]},
-        "latency": {path: asdict(each) for path, each in latency.items()},
-        "comparison": value,
-    }
-    _write(evidence, guard, about)
+    about = _around(project, guard, systems, found, (x, y, rows))
+    _keep(evidence, guard, found, x)
+    value: Json = {"hardware": hardware(), "systems": [row.to_dict() for row in found]}
+    _write(evidence, guard, {**about, "comparison": value})
     mark_done(evidence, inputs)
     return value
 
 
+def _around(
+    project: Project,
+    guard: Guard,
+    systems: Sequence[Target],
+    found: Sequence[Compared],
+    drawn: tuple[Tensor, Tensor, Tensor],
+) -> dict[str, Json]:
+    """The evidence beside the comparison, by file."""
+    x, y, rows = drawn
+    ours, few = _ours(found), slice(0, _FEW)
+    section, workers = project.config.assess, os.cpu_count() or 1
+    curve, batteries = _curve_and_batteries(project, systems[0], systems[-1], x, y, rows)
+    with show.bar("each part taken out") as progress:
+        parts = ablation(
+            guard, project.data, x[few], y[few], project.threat, rows=rows[few], workers=workers,
+            progress=progress,
+        )  # fmt: skip
+    with show.bar("the guard at other review rates") as progress:
+        rates = tradeoff(
+            guard, x, y, ours.static.x_adv, project.threat, rows=rows, seed=section.seed,
+            steps=section.steps, progress=progress,
+        )  # fmt: skip
+    alarms = _alarms(project, guard, ours, x, y, rows)
+    rules = report_rules(alarms, parts, ours.adaptive.to_dict())
+    batteries["guard"] = batteries["guard"].adding(rules)
+    latency = latencies(project.original(), guard, x)
+    return {
+        "curve": curve,
+        "battery": {name: each.to_dict() for name, each in batteries.items()},
+        "ablation": {"parts": [part.to_dict() for part in parts]},
+        "tradeoff": rates,
+        "alarms": {"alarms": [alarm.to_dict() for alarm in alarms]},
+        "latency": {path: asdict(each) for path, each in latency.items()},
+    }
+
+
+def _ours(found: Sequence[Compared]) -> Compared:
+    return next(row for row in found if row.name == "guard")
+
+
+def _keep(evidence: Path, guard: Guard, found: Sequence[Compared], x: Tensor) -> None:
+    """Row by row: the guard's ledger and the original's, and a few inputs to look at."""
+    ours, original = _ours(found).adaptive, found[0].adaptive
+    ours.ledger.save(evidence / "ledger.npz")
+    original.ledger.save(evidence / "original.npz")
+    files.write_json(evidence / "assessment.json", ours.to_dict())
+    for name, keep in (("examples", None), ("held", held(ours.ledger))):
+        path = evidence / f"{name}.npz"
+        save_examples(path, ours, x, guard.answer, keep=keep, sees=guard.sees)
+
+
 def _write(evidence: Path, guard: Guard, about: dict[str, Json]) -> None:
     for name, facts in about.items():
-        files.write_json(evidence / f"{name}.json", {"digest": guard.digest, **facts})
+        files.write_json(
+            evidence / f"{name}.json", {"schema": SCHEMA, "digest": guard.digest, **facts}
+        )
 
 
 def evidence_inputs(project: Project, guard: Guard) -> str:
     config = project.config
     sections = (config.assess, config.threat, config.harden, config.data)
-    return project.inputs_of(f"{guard.digest} {project.members_digest()}", *sections)
+    return project.inputs_of(f"{SCHEMA} {guard.digest} {project.members_digest()}", *sections)
 
 
 def _systems(project: Project, guard: Guard, undefended: Target, x: Tensor) -> list[Target]:
@@ -113,30 +151,50 @@ def _systems(project: Project, guard: Guard, undefended: Target, x: Tensor) -> l
     return [*systems, of_guard(guard)]
 
 
-def _curve_and_signs(
+def _curve_and_batteries(
     project: Project, undefended: Target, guarded: Target, x: Tensor, y: Tensor, rows: Tensor
-) -> list[Json]:
-    jobs = [
+) -> tuple[Json, dict[str, Battery]]:
+    jobs: list[Callable[[], Any]] = [
         partial(_curve, project, guarded, x, y, rows),
-        partial(_battery, project, (undefended, guarded), x[:_FEW], y[:_FEW]),
+        partial(_batteries, project, undefended, guarded, x[:_FEW], y[:_FEW]),
     ]
-    with show.bar("curve over eps, masked gradients") as progress:
+    with show.bar("curve over eps, is it to be believed") as progress:
         progress(0, 1)
-        found = side_by_side(jobs, os.cpu_count() or 1)
+        curve, batteries = side_by_side(jobs, os.cpu_count() or 1)
         progress(1, 1)
-    return found
+    return curve, batteries
 
 
 def _curve(project: Project, target: Target, x: Tensor, y: Tensor, rows: Tensor) -> Json:
-    """The guard at each eps of the curve, gradients only: fewer attacks than the headline's."""
-    attack = PGD(steps=40, step_size=0.25, loss="selective", decay=True)
-    threats = [project.threat_at(eps) for eps in project.config.threat.curve]
-    return {"points": [assess(target, x, y, t, (attack,), rows=rows).to_dict() for t in threats]}
+    """The guard at each eps of the curve, attack by attack: fewer of them than the headline's."""
+    section = project.config
+    both = (
+        PGD(steps=40, step_size=0.25, loss="selective", decay=True, name="PGD-selective"),
+        OrthogonalPGD(steps=40, name="PGD-orthogonal"),
+    )
+    gradients = both[:1] if section.threat.norm == "l1" else both
+    suite = (*gradients, Square(queries=max(1, section.assess.queries // 2)))
+    points = [
+        assess(target, x, y, project.threat_at(eps), suite, rows=rows, each=True).to_dict()
+        for eps in section.threat.curve
+    ]
+    return {"points": points}
 
 
-def _battery(project: Project, targets: Sequence[Target], x: Tensor, y: Tensor) -> Json:
-    """Signs of masked gradients, by target."""
-    return {target.name: battery(target, x, y, project.threat).to_dict() for target in targets}
+def _batteries(
+    project: Project, undefended: Target, guarded: Target, x: Tensor, y: Tensor
+) -> dict[str, Battery]:
+    """The checks on each evaluation, by target."""
+    threat, section = project.threat, project.config.assess
+    # The costly checks at a fraction: whatever they find gets its second look.
+    queries = max(50, section.queries)
+    effort = Looks(
+        rows=_FEW, steps=min(40, max(20, section.steps)), queries=2 * queries, noise=2 * queries,
+        noise_rows=50, decision_rows=20, decision_queries=queries, points=20,
+    )  # fmt: skip
+    first = battery(undefended, x, y, threat, effort=effort)
+    second = battery(guarded, x, y, threat, effort=effort, undefended=undefended)
+    return {undefended.name: first, guarded.name: second}
 
 
 def _alarms(

@@ -1,26 +1,19 @@
-"""The steps around a bundle: build it, certify it, rule on it."""
+"""The steps around a bundle: build it, certify it."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from buckler import files
-from buckler.assess import Ledger
-from buckler.assess.check import Policy, Ruling, judge_evidence
-from buckler.assess.report.formats import junit, sarif
 from buckler.attacks import PGD
 from buckler.certify import certify
 from buckler.cli import show
 from buckler.cli.config import CostSection
 from buckler.cli.project import Project, is_done, load_guard, mark_done
-from buckler.cli.steps_assess import evidence_inputs
 from buckler.defenses import defense
-from buckler.errors import DataError
 from buckler.guard import Calibrated, Costs, Guard, calibrate, cheapest, write_bundle
 from buckler.guard.bundle import MemberSource
 from buckler.harden import (
@@ -31,6 +24,7 @@ from buckler.harden import (
     usual_scores,
 )
 from buckler.threats import Goal
+from buckler.verdict import in_full
 
 Json = dict[str, Any]
 _FEW = 500  # rows on which members are compared
@@ -177,44 +171,16 @@ def certify_bundle(project: Project, bundle: Path) -> Json:
         {"row": int(row), "y": int(truth), **certificate.to_dict()}
         for row, truth, certificate in zip(rows, y, found, strict=True)
     ]
+    first = next((c for c in found if not c.abstained), found[0])
     value: Json = {
         "schema": "buckler.certificates/1",
         "digest": guard.digest,
-        "about": "the guard's classifier smoothed with Gaussian noise, not the guard itself",
-        "sentence": str(next((c for c in found if not c.abstained), found[0])),
+        "about": "the members' mean smoothed with Gaussian noise, not what is served: the gateway "
+        "answers without that noise, and no verdict of it carries a radius",
+        "sentence": str(first),
+        "in_full": in_full(first),
         "abstained": sum(c.abstained for c in found),
         "certificates": certificates,
     }
     files.write_json(bundle / "evidence" / "certificates.json", value)
     return value
-
-
-def check_bundle(project: Project, bundle: Path) -> Ruling:
-    """Policy against the evidence; writes evidence/ruling.json, .junit.xml and .sarif."""
-    evidence = bundle / "evidence"
-    guard = load_guard(project, bundle)
-    if not is_done(evidence, evidence_inputs(project, guard)):
-        raise DataError(
-            f"{evidence} is missing, or was made with other settings, data or weights than "
-            "buckler.toml names now: run buckler assess on this bundle"
-        )
-    section, threat = project.config.policy, project.config.threat
-    policy = Policy(**section.model_dump(), norm=threat.norm, eps=threat.eps)
-    comparison: Any = files.read_json(evidence / "comparison.json")
-    signs: Any = files.read_json(evidence / "battery.json")["guard"]
-    ours = next(row for row in comparison["systems"] if row["name"] == "guard")
-    ruling = judge_evidence(
-        policy,
-        guard.digest,
-        files.read_json(evidence / "assessment.json"),
-        Ledger.load(evidence / "ledger.npz"),
-        Ledger.load(evidence / "original.npz"),
-        files.read_json(evidence / "latency.json"),
-        struck=(*ours["struck"], *([] if signs["believable"] else [signs["sentence"]])),
-    )
-    files.write_json(evidence / "ruling.json", {**ruling.to_dict(), "at": time.time()})
-    files.write_text(evidence / "ruling.junit.xml", junit(ruling))
-    manifest = bundle / "bundle.toml"
-    place = manifest.as_uri() if manifest.is_absolute() else manifest.as_posix()
-    files.write_json(evidence / "ruling.sarif", sarif(ruling, version("buckler"), place))
-    return ruling

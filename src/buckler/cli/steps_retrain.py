@@ -14,7 +14,8 @@ from buckler.cli.golden import NAME, Golden, golden_set, held, losses
 from buckler.cli.project import Project, load_guard
 from buckler.cli.reviewed import Reviewed, at_the_door, identity, report
 from buckler.cli.steps_assess import assess_bundle
-from buckler.cli.steps_bundle import build_bundle, check_bundle
+from buckler.cli.steps_bundle import build_bundle
+from buckler.cli.steps_check import check_bundle
 from buckler.cli.steps_harden import harden_members
 from buckler.data import Split, row_hashes
 from buckler.errors import PolicyError

@@ -79,3 +79,30 @@ def ruling_table(value: Json) -> Table:
             "met" if item["met"] else "[red]unmet[/red]",
         )
     return table
+
+
+def battery_table(batteries: dict[str, Json]) -> Table:
+    """The battery's questions × systems: the worst mark of each, and the checks behind it."""
+    table = Table(title="is the evaluation to be believed?")
+    table.add_column("question")
+    for name in batteries:
+        table.add_column("our guard" if name == "guard" else name)
+    columns = [
+        {asked["question"]: _answered(asked["checks"]) for asked in value["questions"]}
+        for value in batteries.values()
+    ]
+    asked = list(dict.fromkeys(question for column in columns for question in column))
+    for question in asked:
+        table.add_row(question, *(column.get(question, "-") for column in columns))
+    table.add_section()
+    table.add_row("the evaluation", *(value["verdict"] for value in batteries.values()))
+    return table
+
+
+def _answered(checks: list[Json]) -> str:
+    for mark, colour in (("fail", "red"), ("warn", "yellow")):
+        found = [f"{check['number']} {check['name']}" for check in checks if check["mark"] == mark]
+        if found:
+            return f"[{colour}]{mark}[/{colour}]: {', '.join(found)}"
+    applied = [check for check in checks if check["mark"] == "pass"]
+    return f"pass ({len(applied)} checks)" if applied else "does not apply"

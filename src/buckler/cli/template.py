@@ -69,6 +69,14 @@ accuracy_ratio = 0.95                # (accepted and right) / the original's acc
 review_rate = 0.10                   # of clean inputs, at most
 added_latency_ms = 100.0             # at p95, under
 success = 0.15                       # accepted and wrong under the adaptive suite, under
+battery = "warn"                     # or "pass": the worst verdict on the evaluation that passes
+regression = 0.02                    # share of rows lost to the previous bundle, at most
+# previous = "live/bundle"           # that bundle; or buckler check --previous
+# clean_accuracy = 0.95              # right / all, at least
+# certified_accuracy = 0.5           # right and certified / all, at least,
+# certified_radius = 0.25            # within this L2 radius
+# class_accuracy = 0.8               # accepted and right, of each class, at least
+# class_robust = 0.5                 # right and unbroken under attack, of each class, at least
 
 [redteam]                            # `buckler redteam`: attacks from outside
 hosts = []                           # that may be attacked, beside loopback: ["model.example.com"]

@@ -111,6 +111,11 @@ class Guard:
             over = self.rule.over(scores, predicted)
             return predicted, over.masked_fill(~_finite(features, scores, over), torch.inf)
 
+    def sees(self, x: Tensor) -> Tensor:
+        """What the members are shown of x (n, ...): on the grid, through the path."""
+        with torch.inference_mode():
+            return self.features(x, self._keys(x, self.secret)).views[0].clone()
+
     def attack_view(self, draws: Sequence[int] = ()) -> Classifier:
         """x → logits (n, k + 1): the argmax is k exactly where `judge` says SUSPICIOUS.
 

@@ -5,6 +5,7 @@ from buckler.harden.choose import Mixture, choose_weights, transfer_matrix
 from buckler.harden.choose_detectors import Scores, choose_detectors, usual_scores
 from buckler.harden.estimate import Estimate, estimate, within
 from buckler.harden.loop import Hardened, harden
+from buckler.harden.occluded import MaskedValidation, Occluded
 from buckler.harden.recipes import RECIPES, Recipe
 from buckler.harden.validate import RobustValidation
 
@@ -13,7 +14,9 @@ __all__ = [
     "Certified",
     "Estimate",
     "Hardened",
+    "MaskedValidation",
     "Mixture",
+    "Occluded",
     "Recipe",
     "RobustValidation",
     "Scores",

@@ -8,7 +8,8 @@ from torch import nn
 
 from buckler.harden.certified import Certified, narrow_start
 from buckler.harden.objectives import Attacked, Noise, Objective, OneStep, Standard, Trades
-from buckler.threats import LpBall
+from buckler.harden.occluded import Occluded
+from buckler.threats import LpBall, Patch
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,11 @@ def certified(epochs: int, threat: LpBall) -> Recipe:
         warmup=0.5,
         initial=narrow_start,
     )
+
+
+def occluded(epochs: int, threat: Patch) -> Recipe:
+    """Training for masks, against one patch; not among RECIPES, which are against L∞ balls."""
+    return Recipe("occluded", Occluded(threat=threat), epochs)
 
 
 RECIPES: dict[str, Callable[[int, LpBall], Recipe]] = {

@@ -11,6 +11,7 @@ from buckler.models.module import TorchClassifier, check_classifier
 from buckler.models.onnx import OnnxClassifier
 from buckler.models.probe import differentiable
 from buckler.models.remote import RemoteClassifier
+from buckler.models.trees import split_points
 from buckler.models.tuned import tuned
 
 __all__ = [
@@ -28,5 +29,6 @@ __all__ = [
     "check_classifier",
     "differentiable",
     "open_model",
+    "split_points",
     "tuned",
 ]

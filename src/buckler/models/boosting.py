@@ -32,20 +32,20 @@ class XGBoostClassifier:
         except ImportError:
             raise UsageError(f"XGBoost files {_INSTALL}") from None
         _must_exist(Path(path))
-        self._booster = xgboost.Booster()
+        self.booster = xgboost.Booster()
         try:
-            self._booster.load_model(path)
+            self.booster.load_model(path)
         except (xgboost.core.XGBoostError, ValueError) as error:
             first = _WHERE.sub("", str(error).strip().partition("\n")[0])
             raise UsageError(f"{path} cannot be read as an XGBoost file: {first}") from None
-        self._booster.set_param({"nthread": 1})
-        facts = json.loads(self._booster.save_config())["learner"]
+        self.booster.set_param({"nthread": 1})
+        facts = json.loads(self.booster.save_config())["learner"]
         objective = str(facts["objective"]["name"])
         classes = int(facts["learner_model_param"]["num_class"])
         if objective.startswith("binary:"):
             classes = 2
-        _must_fit(Path(path), objective, classes, self._booster.num_features(), spec)
-        best = self._booster.attr("best_iteration")
+        _must_fit(Path(path), objective, classes, self.booster.num_features(), spec)
+        best = self.booster.attr("best_iteration")
         self._trees = (0, 0) if best is None else (0, int(best) + 1)
         self._classes = classes
 
@@ -53,7 +53,7 @@ class XGBoostClassifier:
         if not len(x):
             return x.new_zeros(0, self._classes)
         rows = x.detach().flatten(1).cpu().numpy().astype(np.float32)
-        margins = self._booster.inplace_predict(
+        margins = self.booster.inplace_predict(
             rows, iteration_range=self._trees, predict_type="margin"
         )
         return _logits(margins, x)
@@ -76,12 +76,12 @@ class LightGBMClassifier:
         _must_exist(Path(path))
         facts = _header(Path(path))
         try:
-            self._booster: Any = lightgbm.Booster(model_file=str(path))
+            self.booster: Any = lightgbm.Booster(model_file=str(path))
         except lightgbm.basic.LightGBMError as error:
             raise UsageError(f"{path} cannot be read as a LightGBM file: {error}") from None
         objective, *parameters = facts.get("objective", "none").split()
         classes = 2 if objective == "binary" else int(facts["num_class"])
-        _must_fit(Path(path), objective, classes, self._booster.num_feature(), spec)
+        _must_fit(Path(path), objective, classes, self.booster.num_feature(), spec)
         given = dict(each.partition(":")[::2] for each in parameters)
         self._scale = float(given.get("sigmoid", 1.0)) if classes == 2 else 1.0
         self._classes = classes
@@ -90,7 +90,7 @@ class LightGBMClassifier:
         if not len(x):
             return x.new_zeros(0, self._classes)
         rows = x.detach().flatten(1).cpu().numpy()
-        raw = self._booster.predict(rows, raw_score=True, num_threads=1)
+        raw = self.booster.predict(rows, raw_score=True, num_threads=1)
         return _logits(self._scale * np.asarray(raw), x)
 
 

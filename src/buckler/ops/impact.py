@@ -120,6 +120,35 @@ class Impact:
         return {"schema": "buckler.impact/1", "sentence": self.sentence(), **asdict(self)}
 
 
+@dataclass(frozen=True)
+class Week:
+    """A week with one system. at_risk: what missed attacks cost; cost: the same, reviews and false
+    alarms besides; hours: of review."""
+
+    at_risk: Range
+    cost: Range
+    hours: Range
+    traffic: Traffic
+    prices: Prices
+    system: System
+
+    def sentence(self) -> str:
+        """The claim, its inputs beside it."""
+        attacks, seen = self.traffic.attacks
+        unit, prices = self.prices.unit, self.prices
+        return (
+            f"{self.system.name}: {_money(self.at_risk, unit)} a week at risk, "
+            f"{_money(self.cost, unit)} with reviews and false alarms, at "
+            f"{self.traffic.volume:,.0f} inputs a week, {attacks} attacks in {seen:,} of them, "
+            f"{prices.missed:g} {unit} a missed attack, {prices.review:g} a review, "
+            f"{prices.false_alarm:g} a false alarm; missed {_of(self.system.missed)}, clean inputs "
+            f"flagged {_of(self.system.flagged_clean)}"
+        )
+
+    def to_dict(self) -> dict[str, object]:
+        return {"schema": "buckler.week/1", "sentence": self.sentence(), **asdict(self)}
+
+
 _RATES = ("missed", "flagged_attacks", "flagged_clean")
 
 
@@ -136,19 +165,27 @@ def impact(traffic: Traffic, prices: Prices, before: System, after: System) -> I
     box. The interval of what is saved moves the share of attacks for both systems at once.
     """
     counts = [traffic.attacks, *before.counts, *after.counts]
-    confidence = 1 - 0.05 / sum(count is not None for count in counts)
     middle = [_rate(count) for count in counts]
-    box = []
-    for count in counts:
-        rate = None if count is None else wilson(*count, confidence=confidence)
-        box.append((0.0,) if rate is None else (rate.low, rate.high))
-    corners = [_week(traffic.volume, prices, corner) for corner in product(*box)]
-    week = _week(traffic.volume, prices, middle)
-    old, new, saved, hours = (
-        Range(week[i], min(c[i] for c in corners), max(c[i] for c in corners)) for i in range(4)
-    )
+    corners = [_change(traffic.volume, prices, corner) for corner in _corners(counts)]
+    old, new, saved, hours = _ranges(_change(traffic.volume, prices, middle), corners)
     pays_from, always = _pays_from(prices, middle[1:4], middle[4:])
     return Impact(old, new, saved, hours, pays_from, always, traffic, prices, (before, after))
+
+
+def week(traffic: Traffic, prices: Prices, system: System) -> Week:
+    """Money and hours a week with one system; intervals as `impact` has them."""
+    counts = [traffic.attacks, *system.counts]
+
+    def figures(rates: Sequence[float]) -> tuple[float, float, float]:
+        p, missed, caught, alarmed = rates
+        at_risk = p * missed * prices.missed
+        cost = _cost(prices, p, missed, caught, alarmed)
+        hours = _reviews(p, missed, caught, alarmed) * prices.minutes / 60
+        return traffic.volume * at_risk, traffic.volume * cost, traffic.volume * hours
+
+    middle = figures([_rate(count) for count in counts])
+    at_risk, cost, hours = _ranges(middle, [figures(corner) for corner in _corners(counts)])
+    return Week(at_risk, cost, hours, traffic, prices, system)
 
 
 def cheapest(traffic: Traffic, prices: Prices, systems: Sequence[System]) -> System:
@@ -173,7 +210,24 @@ def _rate(count: Count | None) -> float:
     return 0.0 if count is None else count[0] / count[1]
 
 
-def _week(
+def _corners(counts: Sequence[Count | None]) -> list[tuple[float, ...]]:
+    """Of the box in which all rates lie together with 95 %."""
+    confidence = 1 - 0.05 / sum(count is not None for count in counts)
+    box = []
+    for count in counts:
+        rate = None if count is None else wilson(*count, confidence=confidence)
+        box.append((0.0,) if rate is None else (rate.low, rate.high))
+    return list(product(*box))
+
+
+def _ranges(middle: Sequence[float], corners: Sequence[Sequence[float]]) -> list[Range]:
+    return [
+        Range(value, min(c[i] for c in corners), max(c[i] for c in corners))
+        for i, value in enumerate(middle)
+    ]
+
+
+def _change(
     volume: float, prices: Prices, rates: Sequence[float]
 ) -> tuple[float, float, float, float]:
     """Money before, after and saved, and hours saved. rates: p, three before, three after."""

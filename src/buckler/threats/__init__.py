@@ -2,6 +2,7 @@
 
 from buckler.threats.colour import Colour
 from buckler.threats.corruption import Corruption
+from buckler.threats.features import FeatureSpec, FeatureThreat
 from buckler.threats.goal import Goal
 from buckler.threats.lp import LpBall
 from buckler.threats.patch import Patch
@@ -12,6 +13,8 @@ from buckler.threats.sticker import Sticker
 __all__ = [
     "Colour",
     "Corruption",
+    "FeatureSpec",
+    "FeatureThreat",
     "Goal",
     "LpBall",
     "Patch",

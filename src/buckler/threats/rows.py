@@ -11,8 +11,12 @@ _LARGE = 32  # times as much on an accelerator
 
 def parts(x: Tensor, least: int = _ROWS) -> Iterator[slice]:
     """The rows of x in parts that one pass takes at a time; a model's, `least` rows or more."""
-    size = x[0].numel() if len(x) else 1
-    rows = max(1, least, _VALUES // max(1, size) // least * least)
-    rows *= 1 if x.device.type == "cpu" else _LARGE
+    rows = at_once(x[0] if len(x) else x, least)
     for start in range(0, len(x), rows):
         yield slice(start, min(start + rows, len(x)))
+
+
+def at_once(row: Tensor, least: int = _ROWS) -> int:
+    """How many rows like this one a pass takes."""
+    rows = max(1, least, _VALUES // max(1, row.numel()) // least * least)
+    return rows if row.device.type == "cpu" else rows * _LARGE

@@ -65,8 +65,8 @@ PHYSICAL = Family(
 )
 
 _CLASSES = {
-    WHITE_BOX: "APGD CW DDN DeepFool FAB FGSM FMN OrthogonalPGD PGD SigmaZero Strong",
-    QUERIES: "Estimating HopSkipJump OnePixel SimBA Square",
+    WHITE_BOX: "APGD CAPGD CW DDN DeepFool FAB FGSM FMN OrthogonalPGD PGD SigmaZero Strong",
+    QUERIES: "Enumerate Estimating HopSkipJump MOEVA OnePixel PriceSearch SimBA Square",
     TRANSFER: "Transfer",
     PHYSICAL: "ColourShift Corruptions PatchAttack StickerAttack WorstOfK",
 }

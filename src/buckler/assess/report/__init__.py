@@ -1,5 +1,6 @@
 """The report: every figure in it comes from the JSON files beside it."""
 
-from buckler.assess.report.page import Evidence, write_report
+from buckler.assess.report.facts import Evidence
+from buckler.assess.report.page import write_report
 
 __all__ = ["Evidence", "write_report"]

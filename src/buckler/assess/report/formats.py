@@ -4,7 +4,8 @@ import hashlib
 from typing import Any, Final
 from xml.etree import ElementTree
 
-from buckler.assess.check import Item, Ruling
+from buckler.assess.check import Ruling
+from buckler.assess.floors import Item
 
 Json = dict[str, Any]
 _SCHEMA: Final = (
@@ -16,6 +17,13 @@ _RULES: Final = {
     "review-rate": "Clean inputs sent to review",
     "added-latency": "Latency that the guard adds",
     "success": "Accepted and wrong under the adaptive suite",
+    "clean-accuracy": "Right on clean inputs",
+    "battery": "The verdict on the evaluation",
+    "certified-accuracy": "Right, and certified at the policy's radius",
+    "class-accuracy": "Accepted and right, of each class",
+    "class-robust": "Right and unbroken under attack, of each class",
+    "regression-clean": "Accepted and right, lost to the previous bundle",
+    "regression-attack": "Right and unbroken under attack, lost to the previous bundle",
     _STANDS: "The adaptive figure can be believed",
 }
 """Stable ids: a page that knows a finding by its id knows it again after an update."""
@@ -50,8 +58,8 @@ def sarif(ruling: Ruling, version: str, place: str) -> Json:
         version: Buckler's.
         place: the bundle's manifest, relative to the repository: code-scanning pages want a file.
     """
-    found = [(item.rule, _sentence(item)) for item in ruling.items if not item.met]
-    found += [(_STANDS, reason) for reason in ruling.struck]
+    found = [(item.rule, item.subject, _sentence(item)) for item in ruling.items if not item.met]
+    found += [(_STANDS, "", reason) for reason in ruling.struck]
     threat = f"{ruling.policy.norm} {ruling.policy.eps:g}"
     driver = {
         "name": "Buckler",
@@ -69,9 +77,9 @@ def sarif(ruling: Ruling, version: str, place: str) -> Json:
                 "level": "error",
                 "message": {"text": text},
                 "locations": [{"physicalLocation": {"artifactLocation": {"uri": place}}}],
-                "partialFingerprints": {"buckler/v1": _fingerprint(rule, threat, place)},
+                "partialFingerprints": {"buckler/v1": _fingerprint(rule, threat, place, subject)},
             }
-            for rule, text in found
+            for rule, subject, text in found
         ],
     }
     return {"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}
@@ -84,6 +92,7 @@ def _sentence(item: Item) -> str:
     )
 
 
-def _fingerprint(*parts: str) -> str:
+def _fingerprint(rule: str, threat: str, place: str, subject: str) -> str:
     """The same finding again has the same one, whatever the figures."""
+    parts = (rule, threat, place, *filter(None, (subject,)))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]

@@ -1,0 +1,128 @@
+"""Does another attacker do better? Checks 8 to 12, on the rows the main attack left."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from buckler import draws
+from buckler.assess.battery.check import OTHERS, Check, Mark, absent
+from buckler.assess.battery.scene import Main, Scene
+from buckler.assess.battery.second_look import stay
+from buckler.attacks import FGSM, HopSkipJump, Square, Study, Transfer, train_surrogate
+from buckler.protocols import Classifier
+from buckler.threats import Goal
+
+ONE_STEP, SQUARE, TWIN = 0.02, 0.002, 0.01  # of the rows (8, 9, 10)
+_TOGETHER = 2000  # rows of noise in one forward
+_NO_SLOPE = "no gradient arrives: there is no gradient attack to beat"
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What one other attacker broke: rows (n,) bool; `share` of all rows may be luck."""
+
+    number: int
+    name: str
+    rows: Tensor
+    share: float
+    said: str
+
+
+def check(scene: Scene, main: Main) -> tuple[Check, ...]:
+    left = ~main.broken
+    attackers = (_one_step, _square, _twin, _noise, _decisions)
+    results = [attacker(scene, left) for attacker in attackers]
+    broke = [each for each in results if isinstance(each, _Found)]
+    suspects = [each.rows for each in broke if _suspect(scene, each)]
+    stuck = torch.zeros(scene.n, dtype=torch.bool)
+    if suspects:
+        every = torch.stack(suspects).any(0)
+        stuck = stay(scene, every, enough=len(suspects) * scene.limit)
+    return tuple(
+        _marked(scene, each, stuck) if isinstance(each, _Found) else each for each in results
+    )
+
+
+def _suspect(scene: Scene, found: _Found) -> bool:
+    count = int(found.rows.sum())
+    return count > found.share * scene.n and count > scene.limit
+
+
+def _marked(scene: Scene, found: _Found, stuck: Tensor) -> Check:
+    count, stays = int(found.rows.sum()), int((found.rows & stuck).sum())
+    share = f"> {found.share:.1%} of rows" if found.share else "any row"
+    limit = f"{share} fails, if > {scene.limit} stay at the second look"
+    said = f"{found.said} broke {count} rows that the main attack left"
+    if _suspect(scene, found):
+        said += f"; {stays} of those looked at twice stay"
+    mark: Mark = "fail" if stays > scene.limit else "pass"
+    return Check(found.number, found.name, OTHERS, count / scene.n, limit, mark, said)
+
+
+def _one_step(scene: Scene, left: Tensor) -> _Found | Check:
+    name = "one step beats many"
+    if not scene.gradients:
+        return absent(8, name, OTHERS, _NO_SLOPE)
+    return _Found(8, name, scene.broken(FGSM(), left), ONE_STEP, "FGSM")
+
+
+def _square(scene: Scene, left: Tensor) -> _Found | Check:
+    name, queries = "scores beat gradients", scene.effort.queries
+    if not scene.gradients:
+        return absent(9, name, OTHERS, _NO_SLOPE)
+    rows = scene.broken(Square(queries=queries), left)
+    return _Found(9, name, rows, SQUARE, f"Square with {queries} queries")
+
+
+def _twin(scene: Scene, left: Tensor) -> _Found | Check:
+    """The undefended model where there is one, else a net distilled from the view's answers."""
+    name = "transfer from a twin beats gradients"
+    if not scene.gradients:
+        return absent(10, name, OTHERS, _NO_SLOPE)
+    if scene.undefended is not None and scene.undefended.gradients:
+        twin, said = scene.undefended.view, "PGD on the undefended model"
+    else:
+        study = Study(queries=max(3 * scene.n, 30))
+        made = train_surrogate(_classes(scene), scene.x, study, seed=scene.seed)
+        twin = made.model
+        said = f"PGD on a distilled twin ({made.agreement:.0%} of {made.held_out} rows agree)"
+    attack = Transfer(
+        (twin,), steps=20, diversity=0, kernel=0, copies=1, loss="margin", goal=Goal()
+    )
+    return _Found(10, name, scene.broken(attack, left), TWIN, said)
+
+
+def _classes(scene: Scene) -> Classifier:
+    """The view without the answer "rejected"."""
+    return (lambda x: scene.view(x)[:, :-1]) if scene.guarded else scene.view
+
+
+def _noise(scene: Scene, left: Tensor) -> _Found | Check:
+    """Uniform points of the ball, many a row: no attack should do worse than chance."""
+    rows, count = left.nonzero()[: scene.effort.noise_rows, 0], scene.effort.noise
+    found = torch.zeros(scene.n, dtype=torch.bool)
+    seed = draws.derive(scene.seed, "noise")
+    step = 0
+    while step < count and len(rows):
+        many = min(count - step, max(1, _TOGETHER // len(rows)))
+        at = rows.repeat(many)
+        ids = torch.arange(step, step + many).repeat_interleave(len(rows)) * scene.n + at
+        points = scene.threat.take(at).random_point(scene.x[at], seed, ids, 0)
+        won = (scene.objective(points, scene.y[at]) > 0).nonzero()[:, 0]
+        sure = won[scene.won(points[won], scene.y[at[won]])] if len(won) else won
+        found[at[sure]] = True
+        rows, step = rows[~found[rows]], step + many
+    return _Found(11, "noise beats gradients", found, 0.0, f"noise, {count} draws a row,")
+
+
+def _decisions(scene: Scene, left: Tensor) -> _Found | Check:
+    name, queries = "decisions beat gradients", scene.effort.decision_queries
+    if scene.threat.norm == "l1":
+        return absent(12, name, OTHERS, "HopSkipJump knows L-infinity and L2 alone")
+    if scene.random:
+        return absent(12, name, OTHERS, "the model answers at random: its border is nowhere")
+    some = torch.zeros_like(left)
+    some[left.nonzero()[: scene.effort.decision_rows, 0]] = True
+    rows = scene.broken(HopSkipJump(queries=queries, within=True), some)
+    return _Found(12, name, rows, 0.0, f"HopSkipJump with {queries} queries")

@@ -1,0 +1,58 @@
+"""Rows that another attack broke get a second look: one lucky row condemns nothing."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from buckler.assess.battery.scene import Scene, climb
+from buckler.attacks import APGD, OrthogonalPGD, Square
+from buckler.protocols import Attack
+from buckler.threats import LpBall
+
+_STEPS, _RESTARTS = 10, 10  # times those of the first look, and how many
+_TOGETHER = 16  # rows that are looked at at once
+
+
+def stay(
+    scene: Scene,
+    rows: Tensor,
+    *,
+    loss: str = "selective",
+    threat: LpBall | None = None,
+    enough: int | None = None,
+) -> Tensor:
+    """Which of the rows (n,) bool stay unbroken by the white-box attack with ten times the steps,
+    ten restarts, the margin and each of the nearest classes as a target.
+
+    Args:
+        loss: "ce": cross entropy alone, for the question whether it saturates.
+        enough: stop once more rows than this stay; rows that were not looked at do not count.
+    """
+    stuck = torch.zeros(scene.n, dtype=torch.bool)
+    enough = scene.limit if enough is None else enough
+    for at in rows.nonzero()[:, 0].split(_TOGETHER) if bool(rows.any()) else ():
+        left = torch.zeros_like(stuck)
+        left[at] = True
+        for attack in longer(scene, loss):
+            left &= ~scene.broken(attack, left, threat)
+        stuck |= left
+        if int(stuck.sum()) > enough:
+            break
+    return stuck
+
+
+def longer(scene: Scene, loss: str) -> tuple[Attack, ...]:
+    """The white-box attack with much more effort, cheapest first."""
+    effort, goal = scene.effort, scene.threat.goal
+    if not scene.gradients:
+        return (Square(queries=10 * effort.queries),)
+    long = climb(_STEPS * effort.steps, _RESTARTS, loss)
+    if loss == "ce":
+        return (long,)
+    if goal.kind == "guarded":
+        orthogonal = OrthogonalPGD(steps=_STEPS * effort.steps)
+        return (long,) if scene.threat.norm == "l1" else (long, orthogonal)
+    short = climb(effort.steps, _RESTARTS, loss)
+    targeted = APGD(steps=100, loss="pair", targets=9, name="targeted")
+    return (replace(short, random_start=True), targeted, long)
