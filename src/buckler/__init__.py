@@ -33,6 +33,7 @@ _HOME = {
     "SimBA": "attacks",
     "Square": "attacks",
     "StickerAttack": "attacks",
+    "TextSearch": "attacks",
     "Strong": "attacks",
     "Study": "attacks",
     "Transfer": "attacks",
@@ -84,6 +85,7 @@ _HOME = {
     "PixelBudget": "threats",
     "Spatial": "threats",
     "Sticker": "threats",
+    "TextEdits": "threats",
     "Certificate": "verdict",
     "Verdict": "verdict",
 }

@@ -1,6 +1,7 @@
 """Labelled data, and its five splits: what chose anything calibrates nothing."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -97,6 +98,23 @@ def load(
         f"data must be 'digits', a .npz file, or a folder with one folder of images a class. "
         f"Got {str(source)!r}{'' if path.exists() else ', which does not exist'}"
     )
+
+
+def of_texts(
+    name: str,
+    texts: Sequence[str],
+    labels: Sequence[int],
+    class_names: tuple[str, ...],
+    *,
+    length: int = 2000,
+    seed: int = 0,
+) -> Dataset:
+    """Texts of at most `length` characters, split at random by seed.
+
+    Raises: DataError naming the first thing wrong.
+    """
+    spec = InputSpec.of_texts(class_names, length)
+    return _split(name, spec, spec.read(texts), torch.tensor(labels, dtype=torch.int64), seed)
 
 
 def _digits(seed: int) -> Dataset:

@@ -2,6 +2,7 @@
 
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
@@ -11,6 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from buckler.errors import DataError, UsageError
+from buckler.text import codes
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 
@@ -20,12 +22,14 @@ class InputSpec:
     """Shape, range, grid and names of a classifier's inputs.
 
     Args:
-        shape: of one input: (c, h, w) for images, (d,) for rows of features.
+        shape: of one input: (c, h, w) for images, (d,) for rows of features, (length,) for texts of
+            at most so many characters.
         class_names: one name a class, in the order of the logits.
         box: the allowed range of every value.
         levels: how many values a file can hold (256 for 8-bit images); 0: any float.
         resize: "refuse" an image of another size, or make it fit by area averaging.
         max_pixels: a larger image is refused before it is decoded.
+        text: a row is the code points of a text, then -1 to its end (`of_texts`).
     """
 
     shape: tuple[int, ...]
@@ -34,6 +38,7 @@ class InputSpec:
     levels: int = 0
     resize: Literal["refuse", "area"] = "refuse"
     max_pixels: int = 16_000_000
+    text: bool = False
 
     def __post_init__(self) -> None:
         if not self.shape or min(self.shape) < 1:
@@ -44,6 +49,16 @@ class InputSpec:
             raise UsageError(f"box must be (low, high) with low < high. Got {self.box}")
         if self.levels == 1 or self.levels < 0:
             raise UsageError(f"levels must be 0 (any float) or at least 2. Got {self.levels}")
+        if self.text and (len(self.shape) != 1 or self.box != codes.BOX or self.levels):
+            raise UsageError(
+                "a spec of texts has the shape (length,), code points as its box and no levels: "
+                f"InputSpec.of_texts makes one. Got {self.shape}, {self.box}, {self.levels}"
+            )
+
+    @classmethod
+    def of_texts(cls, class_names: tuple[str, ...], length: int = 2000) -> Self:
+        """Of texts of at most `length` characters."""
+        return cls((length,), class_names, codes.BOX, text=True)
 
     @property
     def classes(self) -> int:
@@ -54,7 +69,9 @@ class InputSpec:
         return len(self.shape) == 3 and self.shape[0] in (1, 3)
 
     def blank(self, n: int = 1) -> Tensor:
-        """(n, *shape) in the middle of the box: inputs that can always be judged."""
+        """(n, *shape) in the middle of the box: inputs that can always be judged; a text "-"."""
+        if self.text:
+            return codes.encode(["-"] * n, self.shape[0])
         return torch.full((n, *self.shape), sum(self.box) / 2)
 
     def check(self, x: Tensor) -> Tensor:
@@ -74,6 +91,8 @@ class InputSpec:
             # One pass, on the path of every request; NaN comes through it and is in no range.
             least, most = (float(end) for end in torch.aminmax(x.detach()))
             if low <= least and most <= high and math.isfinite(most - least):
+                if self.text:
+                    codes.check(x)
                 return x
         if not bool(torch.isfinite(x).all()):
             rows = (~torch.isfinite(x.flatten(1))).any(1).nonzero()[:, 0]
@@ -114,6 +133,13 @@ class InputSpec:
     def on_grid(self, x: Tensor) -> Tensor:
         """(n,) bool: the row can be sent as a file as it stands."""
         return (self.snap(x.detach()) - x).abs().flatten(1).amax(1) < 1e-6
+
+    def read(self, texts: Sequence[str]) -> Tensor:
+        """Texts as (n, length).
+
+        Raises: DataError for one that is empty, too long, or has lone surrogates.
+        """
+        return codes.encode(texts, self.shape[0])
 
     def decode(self, content: bytes) -> Tensor:
         """An image file as (1, c, h, w) in the box.
@@ -173,7 +199,10 @@ class InputSpec:
         return stream.getvalue()
 
     def to_dict(self) -> dict[str, object]:
-        return {**asdict(self), "decoder": "pillow"}
+        fields = asdict(self)
+        if not self.text:
+            del fields["text"]  # what was written before texts keeps its digest
+        return {**fields, "decoder": "pillow"}
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Self:

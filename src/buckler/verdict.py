@@ -189,3 +189,53 @@ class PatchCertificate:
             return f"{word} ({masks} against {patch})"
         answers = f"answers {self.label}{' or abstains' if self.abstaining else ''}"
         return f"the model behind {masks} {answers} under {patch}"
+
+
+@dataclass(frozen=True)
+class WordCertificate:
+    """A masking certificate for one text.
+
+    With probability at least 1 − alpha over the masks, the classifier that votes over masked texts
+    answers `label` for every text of as many words that differs from this one in at most `words`
+    of them. label None: not proved.
+
+    Args:
+        length: of the text, in words.
+        kept: words that each vote saw.
+        share: of the votes for the answer, from below.
+    """
+
+    label: int | None
+    words: int
+    length: int
+    kept: int
+    share: float
+    alpha: float
+    n: int
+
+    iso: ClassVar[Iso] = Iso(
+        STABILITY,
+        "none of ISO/IEC 24029-2: randomized masking is a statistical method (ISO/IEC TR 24029-1)",
+    )
+    assumptions: ClassVar[tuple[str, ...]] = (
+        "it is about the vote over masked texts, not the model's answer to the whole text",
+        "words are replaced one for one: none added, none left out, none moved",
+        "the model answers the same masked text alike each time",
+        "the draws stand for independent ones",
+    )
+
+    @property
+    def abstained(self) -> bool:
+        return self.label is None
+
+    def to_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        votes = f"{self.kept} of {self.length} words a vote, n {self.n}, alpha {self.alpha:g}"
+        if self.abstained:
+            return f"not proved against {self.words} replaced words ({votes})"
+        return (
+            f"with probability at least {1 - self.alpha:g} over the masks, the vote over masked "
+            f"texts answers {self.label} whatever any {self.words} words are replaced by ({votes})"
+        )

@@ -28,6 +28,7 @@ from buckler.attacks.square import Square
 from buckler.attacks.sticker import StickerAttack, sticker_success
 from buckler.attacks.strong import Strong
 from buckler.attacks.surrogate import Study, train_surrogate
+from buckler.attacks.text import TextSearch
 from buckler.attacks.transfer import Transfer
 from buckler.attacks.under import Under
 
@@ -61,6 +62,7 @@ __all__ = [
     "StickerAttack",
     "Strong",
     "Study",
+    "TextSearch",
     "Transfer",
     "Under",
     "WorstOfK",

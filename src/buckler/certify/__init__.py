@@ -6,6 +6,7 @@ from buckler.certify.masks import ABSTAINED, Masked
 from buckler.certify.proof import certificates, certified_accuracy
 from buckler.certify.sequential import certify_at
 from buckler.certify.smoothing import certify, plug_in_radius
+from buckler.certify.words import certify_words
 
 __all__ = [
     "ABSTAINED",
@@ -16,5 +17,6 @@ __all__ = [
     "certified_accuracy",
     "certify",
     "certify_at",
+    "certify_words",
     "plug_in_radius",
 ]

@@ -19,6 +19,7 @@ from buckler.errors import DataError
 from buckler.inputs import InputSpec
 from buckler.ops.flood import fingerprint
 from buckler.ops.retraining import Barred, Door, Intake, Row, Said, admit
+from buckler.text.codes import from_utf8
 
 Json = dict[str, Any]
 _AT_ONCE = 64
@@ -155,10 +156,10 @@ def _inputs(export: Path, lines: list[Json], spec: InputSpec) -> Iterator[tuple[
             found = numbers[int(line["index"])]
         else:
             content = _content(export, str(name), str(line.get("sha256")))
-            if not spec.is_image:
+            if not spec.is_image and not spec.text:
                 continue
             try:
-                found = spec.decode(content)[0]
+                found = (spec.read([from_utf8(content)]) if spec.text else spec.decode(content))[0]
             except DataError:
                 continue
         if tuple(found.shape) == spec.shape and _fits(found, spec):

@@ -37,7 +37,7 @@ from buckler.models import TorchClassifier, build_module
 from buckler.stats import Threshold
 
 FORMAT = 1
-OWN_FACTORIES = ("buckler.models.nets:digits_cnn",)
+OWN_FACTORIES = ("buckler.models.nets:digits_cnn", "buckler.models.chars:char_grams")
 _PIXEL_LIBRARIES = ("opencv-python-headless", "pillow")
 # What reading a foreign manifest, or arrays that do not fit, runs into.
 _ODD = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError)

@@ -7,6 +7,7 @@ from buckler.harden.estimate import Estimate, estimate, within
 from buckler.harden.loop import Hardened, harden
 from buckler.harden.occluded import MaskedValidation, Occluded
 from buckler.harden.recipes import RECIPES, Recipe
+from buckler.harden.texts import TextRecipe, harden_texts
 from buckler.harden.validate import RobustValidation
 
 __all__ = [
@@ -20,10 +21,12 @@ __all__ = [
     "Recipe",
     "RobustValidation",
     "Scores",
+    "TextRecipe",
     "choose_detectors",
     "choose_weights",
     "estimate",
     "harden",
+    "harden_texts",
     "shi_initialise",
     "transfer_matrix",
     "usual_scores",

@@ -1,6 +1,7 @@
 """Adapters that turn what people have into a Classifier."""
 
 from buckler.models.boosting import LightGBMClassifier, XGBoostClassifier
+from buckler.models.chars import CharGrams
 from buckler.models.counted import Counted
 from buckler.models.endpoint import Endpoint
 from buckler.models.estimator import EstimatorClassifier
@@ -11,10 +12,12 @@ from buckler.models.module import TorchClassifier, check_classifier
 from buckler.models.onnx import OnnxClassifier
 from buckler.models.probe import differentiable
 from buckler.models.remote import RemoteClassifier
+from buckler.models.text import TextClassifier
 from buckler.models.trees import split_points
 from buckler.models.tuned import tuned
 
 __all__ = [
+    "CharGrams",
     "Counted",
     "Endpoint",
     "EstimatorClassifier",
@@ -22,6 +25,7 @@ __all__ = [
     "LightGBMClassifier",
     "OnnxClassifier",
     "RemoteClassifier",
+    "TextClassifier",
     "TorchClassifier",
     "XGBoostClassifier",
     "build_factory",

@@ -16,10 +16,12 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from buckler.errors import DataError
 from buckler.inputs import InputSpec
 from buckler.serve.inflate import CODINGS, inflated, too_large
+from buckler.serve.inputs import TEXT as PLAIN
 from buckler.serve.inputs import Inputs
 from buckler.serve.refusal import RefusedError, busy
-from buckler.serve.rows import rows_from_json
+from buckler.serve.rows import rows_from_json, texts_from_json
 from buckler.serve.settings import Settings
+from buckler.text.codes import from_utf8
 
 # It has a line for every broken form, which anyone may send as many of as they like.
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
@@ -48,7 +50,7 @@ class Intake:
 
         Raises: DataError for what the guard cannot take; RefusedError 408, 413, 415, 429 or 504.
         """
-        kind = _kind(request.headers)
+        kind = _kind(request.headers, self._spec.text)
         async with self.content(request, until) as content:
             files: Sequence[bytes | bytearray] = [content]
             if kind == "multipart/form-data":
@@ -88,6 +90,11 @@ class Intake:
             raise _too_slow() from None
 
     def _parse(self, kind: str, files: Sequence[bytes | bytearray], until: float) -> Inputs:
+        if self._spec.text:
+            if kind == PLAIN:
+                return Inputs(self._spec.read([from_utf8(files[0])]), text=True)
+            texts = texts_from_json(files[0], self._spec, self._settings.max_rows)
+            return Inputs(texts, text=True)
         if kind == "application/json":
             return Inputs(rows_from_json(files[0], self._spec, self._settings.max_rows))
         return images(files, self._spec, until, "file")
@@ -145,9 +152,14 @@ def _expected(headers: Headers, limit: int) -> int:
     return int(declared)
 
 
-def _kind(headers: Headers) -> str:
+def _kind(headers: Headers, text: bool) -> str:
     """The body's media type. Raises: RefusedError 415 for one that no input has."""
     given = parse_options_header(headers.get("content-type"))[0].decode("latin-1").lower()
+    if text:
+        if given in (PLAIN, "application/json"):
+            return given
+        kinds = f"a text ({PLAIN}) or texts (application/json)"
+        raise RefusedError(415, f"the Content-Type must be {kinds}. Got {given[:80]!r}")
     if given.startswith("image/") or given in ("multipart/form-data", "application/json"):
         return given
     raise RefusedError(415, f"the Content-Type must be {_KINDS}. Got {given[:80]!r}")

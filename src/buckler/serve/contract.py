@@ -59,6 +59,8 @@ INPUT_REFUSED = (400, 408, 413, 415, 429, 500, 503, 504)
 
 def request_body(spec: InputSpec, max_rows: int) -> dict[str, Any]:
     """The bodies POST /v1/classify takes, as an OpenAPI requestBody."""
+    if spec.text:
+        return _text_body(spec, max_rows)
     low, high = spec.box
     numbers = {"type": "number", "minimum": low, "maximum": high}
     count = math.prod(spec.shape)
@@ -82,6 +84,19 @@ def request_body(spec: InputSpec, max_rows: int) -> dict[str, Any]:
         content["multipart/form-data"] = {
             "schema": {"type": "object", "additionalProperties": file, "minProperties": 1}
         }
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _text_body(spec: InputSpec, max_rows: int) -> dict[str, Any]:
+    text = {"type": "string", "minLength": 1, "maxLength": spec.shape[0]}
+    texts = {"type": "array", "items": text, "minItems": 1, "maxItems": max_rows}
+    value = {
+        "type": "object",
+        "properties": {"texts": texts},
+        "required": ["texts"],
+        "additionalProperties": False,
+    }
+    content = {"application/json": {"schema": value}, "text/plain": {"schema": text}}
     return {"requestBody": {"required": True, "content": content}}
 
 

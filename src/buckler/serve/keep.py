@@ -7,6 +7,7 @@ people find says something of those, too.
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from typing import Final
 
 from buckler.errors import StoreDownError
@@ -17,6 +18,7 @@ from buckler.serve.inputs import Inputs
 from buckler.serve.judged import Judged
 from buckler.serve.refusal import cannot_keep, late
 from buckler.store.recorder import Event, Item, Recorder
+from buckler.text.fold import letters
 
 _LEAST_RISK: Final = 0.01
 """Of a row: at 0 it would never come up, however old."""
@@ -85,6 +87,13 @@ class Keeper:
         ]
 
 
+def _fingerprint(inputs: Inputs, row: int) -> str:
+    """Of a text: the hash of its words' keys, so that it is the same however it is disguised."""
+    if not inputs.text:
+        return fingerprint(inputs.x[row].numpy())
+    return sha256(letters(inputs.words(row)).encode()).hexdigest()[:16]
+
+
 def _item(
     request_id: str, key_id: str, row: int, inputs: Inputs, judged: Judged, sampled: bool
 ) -> Item:
@@ -98,6 +107,6 @@ def _item(
         media_type=media_type,
         verdict=verdict.to_dict(),
         risk=max(_LEAST_RISK, verdict.anomaly_score),
-        fingerprint=fingerprint(inputs.x[row].numpy()),
+        fingerprint=_fingerprint(inputs, row),
         sampled=sampled,
     )

@@ -18,11 +18,13 @@ import torch
 from torch import Tensor
 
 from buckler.defenses import JPEG, Median
+from buckler.defenses.text import Normaliser
 from buckler.errors import DataError
 from buckler.guard import Guard
 from buckler.guard.keys import content_keys
 from buckler.inputs import InputSpec
 from buckler.store.blobs import Blobs
+from buckler.text.codes import decode, from_utf8
 
 TIMES: Final = 10
 _PATIENCE_S: Final = 10.0
@@ -53,10 +55,19 @@ class View:
 
 
 @dataclass(frozen=True)
+class Passage:
+    """A part of a text; read: what the guard reads there, "" where it is what is written."""
+
+    written: str
+    read: str = ""
+
+
+@dataclass(frozen=True)
 class Look:
     """An input for people.
 
-    picture: a PNG, of `size` (width, height) pixels; None for numbers, which stand in `values`.
+    picture: a PNG, of `size` (width, height) pixels; None for numbers, which stand in `values`, and
+        for a text, which stands in `passages`.
     views, probabilities (one a class) and votes (weight and answer of each member): empty for an
     input that another bundle judged.
     """
@@ -67,11 +78,13 @@ class Look:
     views: tuple[View, ...] = ()
     probabilities: tuple[float, ...] = ()
     votes: tuple[tuple[float, Vote], ...] = ()
+    passages: tuple[Passage, ...] = field(default=(), repr=False)
 
     @property
     def nbytes(self) -> int:
         views = sum(len(view.picture) + len(view.difference) for view in self.views)
-        return len(self.picture or b"") + views + 32 * len(self.values) + 1000
+        text = sum(len(each.written) + len(each.read) for each in self.passages)
+        return len(self.picture or b"") + views + 32 * len(self.values) + 8 * text + 1000
 
 
 class Looker:
@@ -128,6 +141,8 @@ def decoded(content: bytes, media_type: str, spec: InputSpec) -> Tensor:
     """
     if media_type.startswith("image/"):
         return spec.check(spec.decode(content))
+    if spec.text:
+        return spec.read([from_utf8(content)])
     try:
         if media_type == "application/x-npy":
             values = np.load(io.BytesIO(content), allow_pickle=False)
@@ -148,9 +163,10 @@ def look(guard: Guard, x: Tensor, judged: bool) -> Look:
     x = spec.snap(x)
     picture = spec.encode(x[0]) if spec.is_image else None
     size = (spec.shape[2], spec.shape[1]) if spec.is_image else (0, 0)
-    values = () if spec.is_image else tuple(x.flatten().tolist())
+    values = () if spec.is_image or spec.text else tuple(x.flatten().tolist())
+    text = passages(guard, decode(x)[0]) if spec.text else ()
     if not judged:
-        return Look(picture, size, values)
+        return Look(picture, size, values, passages=text)
     features = guard.features(x, content_keys(guard.secret, x) if guard.random else None)
     names, answers = spec.class_names, features.log_probs[:, 0].exp()
     votes = []
@@ -165,7 +181,31 @@ def look(guard: Guard, x: Tensor, judged: bool) -> Look:
         tuple(_views(guard, x, features.views[:, 0], answers)) if spec.is_image else (),
         tuple(answers[0].tolist()),
         tuple(votes),
+        text,
     )
+
+
+def passages(guard: Guard, text: str) -> tuple[Passage, ...]:
+    """The text as it was written, and where the guard's normaliser reads something else.
+
+    Signs that leave no mark, or change the direction of what follows, are written as U+200B.
+    """
+    steps = (step for member in guard.members for step in getattr(member.module, "path", ()))
+    reader = next((step for step in steps if isinstance(step, Normaliser)), Normaliser())
+    found, done, read = [], 0, reader.explain(text)
+    for span in sorted(read.spans, key=lambda each: each.first):
+        if span.first < done:
+            continue
+        found.append(Passage(_visible(text[done : span.first])))
+        found.append(
+            Passage(_visible(text[span.first : span.last]), read.text[span.start : span.stop])
+        )
+        done = span.last
+    return tuple(each for each in (*found, Passage(_visible(text[done:]))) if each.written)
+
+
+def _visible(text: str) -> str:
+    return "".join(c if c.isprintable() or c in "\n\t" else f"⟨U+{ord(c):04X}⟩" for c in text)
 
 
 def _views(guard: Guard, x: Tensor, views: Tensor, answers: Tensor) -> list[View]:

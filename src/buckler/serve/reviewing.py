@@ -15,6 +15,7 @@ from buckler.guard import Guard
 from buckler.ops.review import Policy
 from buckler.serve import screen
 from buckler.serve.door import Form
+from buckler.serve.inputs import TEXT
 from buckler.serve.looker import Look, Looker
 from buckler.serve.refusal import RefusedError, reply
 from buckler.store.board import behind, board
@@ -30,7 +31,7 @@ _ID: Final = re.compile("[0-9a-f]{1,64}")
 _NONE: Final = "there is no such item: it may be erased"
 _ALIKE: Final = 12
 _LONGEST_NOTE: Final = 4000
-_ENDINGS: Final = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
+_ENDINGS: Final = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", TEXT: "txt"}
 
 
 @dataclass(frozen=True)

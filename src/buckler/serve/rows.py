@@ -1,4 +1,4 @@
-"""Rows of numbers in JSON: {"rows": [[…], …]}, each flat or nested as the model's input."""
+"""Rows in JSON: {"rows": [[…], …]}, each flat or nested as the model's input, or {"texts": […]}."""
 
 import math
 from itertools import chain
@@ -20,10 +20,7 @@ def rows_from_json(body: bytes | bytearray, spec: InputSpec, max_rows: int) -> T
 
     Raises: DataError naming the first thing wrong. NaN and infinity are no JSON.
     """
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise DataError(f"the body must be JSON: {error}") from None
+    value = _json(body)
     if not isinstance(value, dict) or list(value) != ["rows"]:
         raise DataError(f'the body must be {{"rows": [[…], …]}}. Got {_describe(value)}')
     rows = value["rows"]
@@ -31,6 +28,27 @@ def rows_from_json(body: bytes | bytearray, spec: InputSpec, max_rows: int) -> T
         raise DataError(f"rows must be a list of 1 to {max_rows} rows. Got {_describe(rows)}")
     numbers = np.array([_row(i, row, spec.shape) for i, row in enumerate(rows)], np.float64)
     return spec.check(torch.from_numpy(numbers).float().reshape(len(rows), *spec.shape))
+
+
+def texts_from_json(body: bytes | bytearray, spec: InputSpec, max_rows: int) -> Tensor:
+    """x (n, length), checked. Raises: DataError naming the first thing wrong."""
+    value = _json(body)
+    if not isinstance(value, dict) or list(value) != ["texts"]:
+        raise DataError(f'the body must be {{"texts": ["…", …]}}. Got {_describe(value)}')
+    texts = value["texts"]
+    if not isinstance(texts, list) or not 1 <= len(texts) <= max_rows:
+        raise DataError(f"texts must be a list of 1 to {max_rows} texts. Got {_describe(texts)}")
+    strange = next((each for each in texts if not isinstance(each, str)), None)
+    if strange is not None or None in texts:
+        raise DataError(f"each of texts must be text. Got {_describe(strange)}")
+    return spec.read(texts)
+
+
+def _json(body: bytes | bytearray) -> object:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise DataError(f"the body must be JSON: {error}") from None
 
 
 def _row(index: int, row: object, shape: tuple[int, ...]) -> list[float]:

@@ -10,6 +10,7 @@ from buckler.errors import DataError
 from buckler.inputs import InputSpec
 from buckler.serve.body import images
 from buckler.serve.inputs import Inputs
+from buckler.text.codes import from_utf8
 
 INPUT: Final = "input"
 
@@ -22,7 +23,8 @@ def is_numbers(value: object) -> bool:
 
 
 def rows_of(asked: wire.InferRequest, spec: InputSpec, max_rows: int, until: float) -> Inputs:
-    """x (n, *spec.shape) float32, checked: numbers as they stand, or image files (n,) in BYTES.
+    """x (n, *spec.shape) float32, checked: numbers as they stand, or image files (n,) in BYTES; of
+    a classifier of texts, texts (n,) in BYTES.
 
     Raises: DataError naming the first thing wrong; RefusedError 504 past the loop's time `until`.
     """
@@ -30,12 +32,16 @@ def rows_of(asked: wire.InferRequest, spec: InputSpec, max_rows: int, until: flo
         names = ", ".join(map(repr, asked.inputs))
         raise DataError(f"there must be one input, called {INPUT!r}. Got {names[:120]}")
     array = asked.inputs[INPUT]
+    if spec.text and array.dtype.kind != "O":
+        raise DataError(f"the input must be texts in BYTES. Got {array.dtype}")
     row = () if array.dtype.kind == "O" else spec.shape
     if array.ndim == 0 or array.shape[1:] != row or not 1 <= len(array) <= max_rows:
         raise DataError(
             f"the input must have the shape (n{''.join(f', {size}' for size in row)}) with n from "
             f"1 to {max_rows}. Got ({', '.join(map(str, array.shape))})"
         )
+    if spec.text:
+        return Inputs(spec.read([_text(each) for each in array.tolist()]), text=True)
     if array.dtype.kind == "O":
         return _decoded(array.tolist(), spec, until)
     if array.dtype.kind not in "fiu":
@@ -46,6 +52,11 @@ def rows_of(asked: wire.InferRequest, spec: InputSpec, max_rows: int, until: flo
         with np.errstate(over="ignore"):  # infinity is refused below
             numbers = np.require(array, np.float32, "W")
     return Inputs(spec.check(torch.from_numpy(numbers)))
+
+
+def _text(value: object) -> str:
+    """It came as text, or as its bytes in UTF-8."""
+    return from_utf8(value) if isinstance(value, bytes) else str(value)
 
 
 def _decoded(files: list[object], spec: InputSpec, until: float) -> Inputs:

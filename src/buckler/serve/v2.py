@@ -62,11 +62,13 @@ class V2:
 
     def metadata(self, names: tuple[str, ...], digest: str) -> dict[str, object]:
         columns = {"probabilities": [-1, self.guard.spec.classes]}
+        text, shape = self.guard.spec.text, self.guard.spec.shape
+        datatype, sizes = ("BYTES", [-1]) if text else ("FP32", [-1, *shape])
         return {
             "name": self.settings.model,
             "versions": [digest[:12]],
             "platform": "buckler",
-            "inputs": [{"name": INPUT, "datatype": "FP32", "shape": [-1, *self.guard.spec.shape]}],
+            "inputs": [{"name": INPUT, "datatype": datatype, "shape": sizes}],
             "outputs": [
                 {
                     "name": name,
@@ -105,14 +107,15 @@ class V2:
         if length == "0":
             return parse(self._read(content, length))
         value, tail = wire.unframe(content, length, orjson.loads)
-        if is_numbers(value):
+        if self.guard.spec.text or is_numbers(value):
             return parse(wire.read_infer_request(value, tail))
         files = self.intake.in_thread(lambda: parse(wire.read_infer_request(value, tail)), until)
         return await files
 
     def _read(self, content: bytes | bytearray, length: str | None) -> wire.InferRequest:
         if length == "0":
-            return wire.raw_request(content, INPUT, "FP32", self.guard.spec.shape)
+            spec = self.guard.spec
+            return wire.raw_request(content, INPUT, "BYTES" if spec.text else "FP32", spec.shape)
         return wire.read_infer_request(*wire.unframe(content, length, orjson.loads))
 
     def _answered(

@@ -132,6 +132,9 @@ class Contract:
         """The parameters and bodies of POST .../infer."""
         image = " or image files, datatype BYTES, shape [n]" if self.spec.is_image else ""
         shape = ", ".join(map(str, self.spec.shape))
+        what = f"numbers, shape [n, {shape}],{image}"
+        if self.spec.text:
+            what = "texts, datatype BYTES, shape [n]"
         inputs: Json = {
             "type": "array",
             "items": {
@@ -140,8 +143,7 @@ class Contract:
             },
             "minItems": 1,
             "maxItems": 1,
-            "description": f'one tensor, "{INPUT}": numbers, shape [n, {shape}],{image}; n up to '
-            f"{self.max_rows}",
+            "description": f'one tensor, "{INPUT}": {what}; n up to {self.max_rows}',
         }
         output = {**_object(name=_TEXT, parameters=_PARAMETERS), "required": ["name"]}
         body = _object(
@@ -166,6 +168,8 @@ class Contract:
 
     def _example(self) -> Json:
         """One row that is accepted as it stands: for an image a file, since it is shorter."""
+        if self.spec.text:
+            return wire.infer_request({INPUT: np.array(["a text"], object)}).head
         row = torch.full((1, *self.spec.shape), sum(self.spec.box) / 2)
         if not self.spec.is_image:
             return wire.infer_request({INPUT: row.numpy()}).head

@@ -9,6 +9,7 @@ from buckler.threats.patch import Patch
 from buckler.threats.pixels import PixelBudget
 from buckler.threats.spatial import Spatial
 from buckler.threats.sticker import Sticker
+from buckler.threats.text import TextEdits
 
 __all__ = [
     "Colour",
@@ -21,4 +22,5 @@ __all__ = [
     "PixelBudget",
     "Spatial",
     "Sticker",
+    "TextEdits",
 ]
