@@ -235,7 +235,8 @@ class WordCertificate:
         votes = f"{self.kept} of {self.length} words a vote, n {self.n}, alpha {self.alpha:g}"
         if self.abstained:
             return f"not proved against {self.words} replaced words ({votes})"
+        which = "any one word is" if self.words == 1 else f"any {self.words} words are"
         return (
             f"with probability at least {1 - self.alpha:g} over the masks, the vote over masked "
-            f"texts answers {self.label} whatever any {self.words} words are replaced by ({votes})"
+            f"texts answers {self.label} whatever {which} replaced by ({votes})"
         )

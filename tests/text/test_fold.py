@@ -3,7 +3,7 @@
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buckler.attacks.wording import variants
@@ -47,17 +47,20 @@ def test_no_disguise_changes_a_words_key(text: str, kind: str) -> None:
     assert {letters(each) for each in spellings} <= {letters(text)}
 
 
+@settings(deadline=None, max_examples=40)
 @given(word, st.integers(0, 2**30))
 def test_no_mixed_disguise_does_either(text: str, seed: int) -> None:
     for each in variants(text, TextEdits(1), 30, seed):
         assert letters(f"so {each} it is") == letters(f"so {text} it is"), each
 
 
+@settings(deadline=None)
 @given(word, word)
 def test_the_key_of_a_word_is_that_of_its_halves(one: str, other: str) -> None:
     assert joined(key(one), key(other)) == key(one + other)
 
 
+@settings(deadline=None)
 @given(anything)
 def test_folding_keeps_account_of_every_character(text: str) -> None:
     found = fold_with_origin(text)

@@ -116,7 +116,7 @@ def _votes(model: Texts, split: list[str], kept: int, count: int, mask: str, see
 def _choices(count: int, kept: int, many: int, seed: int) -> Tensor:
     """(many, kept) places, each choice of `kept` of `count` as likely as any other."""
     u = draws.uniform(seed, torch.arange(many), 0, (count,))
-    return u.argsort(1, stable=True)[:, :kept]
+    return u.argsort(dim=1, stable=True)[:, :kept]
 
 
 def _shown(split: list[str], places: set[int], mask: str) -> str:

@@ -121,29 +121,28 @@ def attacked_texts(
 ) -> list[str]:
     """Each text with up to `threat.words` words misspelt."""
     found = [[match.span() for match in WORD.finditer(text)] for text in texts]
-    words = list({text[a:b] for text, spans in zip(texts, found, strict=True) for a, b in spans})
+    alone = _scores(net, {text[a:b] for text, ab in zip(texts, found, strict=True) for a, b in ab})
+    draw = [Random(draws.derive(seed, "row", row)) for row in range(len(texts))]
+    chosen = []
+    for text, spans, label, random in zip(texts, found, y.tolist(), draw, strict=True):
+        count = int(min(len(spans), recipe.threat.words))
+        loud = sorted(spans, key=lambda span: -alone[text[slice(*span)]][label])[:count]
+        chosen.append(loud if label in recipe.attacked else random.sample(spans, count))
+    words = {text[a:b] for text, spans in zip(texts, chosen, strict=True) for a, b in spans}
     spellings = {
         word: variants(word, recipe.threat, recipe.tries, draws.derive(seed, word))
         for word in words
     }
-    score = _scores(net, {*words, *(each for many in spellings.values() for each in many)})
+    score = _scores(net, {each for many in spellings.values() for each in many})
     made = []
-    for row, (text, spans, label) in enumerate(zip(texts, found, y.tolist(), strict=True)):
-        random = Random(draws.derive(seed, "row", row))
-        aimed = label in recipe.attacked
-        count = int(min(len(spans), recipe.threat.words))
-        if aimed:
-            chosen = sorted(spans, key=lambda span: -score[text[slice(*span)]][label])[:count]
-        else:
-            chosen = random.sample(spans, count)
-        for a, b in sorted(chosen, reverse=True):
+    for text, spans, label, random in zip(texts, chosen, y.tolist(), draw, strict=True):
+        for a, b in sorted(spans, reverse=True):
             many = spellings[text[a:b]]
-            if many and aimed:
-                # Of a few drawn the worst: always the same one would be learned by heart.
-                some = random.sample(many, min(len(many), 1 + len(many) // 2))
+            if many:
+                # Of half of them the worst: always the same one would be learned by heart.
+                aimed = label in recipe.attacked
+                some = random.sample(many, 1 + len(many) // 2 if aimed else 1)
                 text = text[:a] + min(some, key=lambda each: score[each][label]) + text[b:]
-            elif many:
-                text = text[:a] + random.choice(many) + text[b:]
         made.append(text)
     return made
 

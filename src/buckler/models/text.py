@@ -38,6 +38,7 @@ class TextClassifier(nn.Module):
         self._logits = isinstance(answer, nn.Module)
         self._answer: Answer = asked
         self.path = tuple(path)
+        self.eval()  # nothing here trains
 
     def __deepcopy__(self, memo: dict[int, object]) -> "TextClassifier":
         # What answers may hold a file, a lock or a connection; it is asked, never changed.

@@ -18,6 +18,7 @@ from buckler.threats.text.align import NEVER, word_edits
 from buckler.threats.text.edits import KINDS
 
 SPEC = InputSpec.of_texts(("fine", "spam"), 80)
+SEEDS = st.integers(0, 99)
 SWAPS = {"free": ("gratis", "costless")}
 
 
@@ -45,9 +46,7 @@ def test_typos_are_counted_as_brute_force_counts_them(word: str) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    st.sampled_from(KINDS), st.text("abcdefgilmnorst", min_size=1, max_size=7), st.integers(0, 99)
-)
+@given(st.sampled_from(KINDS), st.text("abcdefgilmnorst", min_size=1, max_size=7), SEEDS)
 def test_every_spelling_of_an_attack_is_allowed_by_its_kind_alone(
     kind: str, word: str, seed: int
 ) -> None:
