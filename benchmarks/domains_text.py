@@ -1,11 +1,12 @@
 """Moderation of texts: a shipped model as it stands, and guarded; SMS with certificates."""
 
 import csv
+import json
 import math
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,15 @@ import torch
 from torch import Tensor
 
 from benchmarks.results_file import Bar
-from buckler import data, draws
+from buckler import data, draws, files
 from buckler.attacks import TextSearch
-from buckler.data import Dataset
+from buckler.data import Dataset, Split
 from buckler.defenses.text import Lexicon, Normaliser
 from buckler.harden import TextRecipe, harden_texts
 from buckler.models import CharGrams, Counted, TextClassifier
-from buckler.stats import Rate, wilson
+from buckler.stats import wilson
 from buckler.text.codes import decode
-from buckler.threats import Goal, TextEdits
+from buckler.threats import TextEdits
 from buckler.threats.text import Kind
 
 Row = dict[str, Any]
@@ -151,38 +152,60 @@ def make_lexicon(texts: Sequence[str], y: Tensor, weights: dict[str, float]) -> 
 
 
 def text_rows(folder: Path, quick: bool) -> tuple[list[Row], list[Bar]]:
-    """Clean figures and evasion, as it stands and guarded; the normaliser's time; SMS."""
+    """Clean figures and evasion, as it stands and guarded; the normaliser's time; SMS.
+
+    What is done is kept in out/, so that an interrupted run goes on.
+    """
     from benchmarks.domains_sms import sms_rows
 
-    found = prepare(folder, quick)
+    kept = Path("out") / f"domains-text{'-quick' * quick}.json"
+    rows: list[Row] = json.loads(kept.read_text()) if kept.exists() else []
+    if len(rows) < 2 * (1 + len(ATTACKS)):
+        for row in tweet_rows(prepare(folder, quick), quick, len(rows)):
+            rows.append(row)
+            files.write_json(kept, rows)
+    timed = time_reader(folder, quick)
+    sms, bars = sms_rows(folder, quick)
+    return [*rows, timed, *sms], [*text_bars(rows, timed), *bars]
+
+
+def tweet_rows(found: Moderation, quick: bool, done: int) -> Iterator[Row]:
+    """Row by row, without the first `done`."""
     test = found.tweets["test"]
     systems: dict[str, Model] = {"as it stands": found.plain, "guarded": found.guarded}
-    rows: list[Row] = []
-    clean: dict[str, tuple[Rate, Rate]] = {}
+    made = 0
     for name, model in systems.items():
-        said = model(test.x).argmax(1)
-        hits, fine = test.y == 1, test.y == 0
-        clean[name] = (
-            wilson(int((said[hits] == 1).sum()), int(hits.sum())),
-            wilson(int((said[fine] == 1).sum()), int(fine.sum())),
-        )
-        recall, false = clean[name]
-        rows.append({"data": "tweets", "system": name, "attack": "none", "n": recall.n,
-                     "recall": recall.value, "false positives": false.value})  # fmt: skip
-        print(rows[-1], flush=True)
+        made += 1
+        if made > done:
+            yield clean_row(name, model, test)
     both = (found.plain(test.x).argmax(1) == 1) & (found.guarded(test.x).argmax(1) == 1)
     some = (both & (test.y == 1)).nonzero()[:, 0]
     some = some[draws.permutation(0, 0, len(some))[: 20 if quick else _ROWS]].sort().values
     for name, model in systems.items():
         for attack, kinds, per_word in ATTACKS:
+            made += 1
             # The longest of the guarded searches: half of the rows.
             few = some[::2] if kinds == ATTACKS[3][1] else some
             sees = None if name == "as it stands" else found.reader
-            threat = TextEdits(3, kinds, per_word=per_word, goal=Goal())
-            rows.append(evade(name, attack, model, test.x[few], threat, few, sees))
-    timed = time_reader(found, quick)
-    sms, bars = sms_rows(folder, quick)
-    return [*rows, timed, *sms], [*text_bars(rows, clean, timed), *bars]
+            threat = TextEdits(3, kinds, per_word=per_word)
+            if made > done:
+                yield evade(name, attack, model, test.x[few], threat, few, sees)
+
+
+def clean_row(name: str, model: Model, test: Split) -> Row:
+    """Recall of abuse, and false positives among harmless texts."""
+    said = model(test.x).argmax(1)
+    hits, fine = test.y == 1, test.y == 0
+    row = {
+        "data": "tweets",
+        "system": name,
+        "attack": "none",
+        "n": len(test),
+        "recall": float((said[hits] == 1).float().mean()),
+        "false positives": float((said[fine] == 1).float().mean()),
+    }
+    print(row, flush=True)
+    return row
 
 
 def evade(
@@ -224,13 +247,16 @@ def evade(
     return row
 
 
-def time_reader(found: Moderation, quick: bool) -> Row:
+def time_reader(folder: Path, quick: bool) -> Row:
     """CPU milliseconds of the normaliser on texts of 2 kB, made of tweets of the test split; those
-    of the select split are read before, as a service has read others before."""
-    reader = Normaliser(found.reader.lexicon)
-    for text in decode(found.tweets["select"].x):
+    of the fit split are read before, as a service has read others before."""
+    tweets = load_tweets(folder)
+    fit = tweets["fit"]
+    lexicon = make_lexicon(decode(fit.x), fit.y, shipped_model()[1])
+    reader, test = Normaliser(lexicon), decode(tweets["test"].x)
+    for text in decode(fit.x):
         reader(text)
-    stream = " ".join(decode(found.tweets["test"].x)[: 600 if quick else 5000])
+    stream = " ".join(test[: 600 if quick else 5000])
     spent = []
     for at in range(0, len(stream) - 2000, 2000):
         part = stream[at : at + 2000]
@@ -244,7 +270,7 @@ def time_reader(found: Moderation, quick: bool) -> Row:
     return row
 
 
-def text_bars(rows: list[Row], clean: dict[str, tuple[Rate, Rate]], timed: Row) -> list[Bar]:
+def text_bars(rows: list[Row], timed: Row) -> list[Bar]:
     def of(system: str, attack: str) -> Row:
         return next(r for r in rows if (r["system"], r["attack"]) == (system, attack))
 
@@ -253,15 +279,16 @@ def text_bars(rows: list[Row], clean: dict[str, tuple[Rate, Rate]], timed: Row) 
         name = f"tweets, {system}: evasion by {attack}, 3 words"
         return Bar(name, row["evasion"], row["n"], row["interval"], op, least)
 
-    (recall, false), (held, alarms) = clean["as it stands"], clean["guarded"]
+    plain, guarded = of("as it stands", "none"), of("guarded", "none")
+    lost = plain["recall"] - guarded["recall"]
+    added = guarded["false positives"] - plain["false positives"]
+    n = plain["n"]
     names = [attack for attack, _, _ in ATTACKS]
     return [
         *[bar("as it stands", names[at], ">=", 0.81) for at in (0, 1, 4)],
         *[bar("guarded", names[at], "<=", 0.03) for at in (0, 1)],
         bar("guarded", names[4], "<=", 0.3),
-        Bar("tweets: recall lost by the guard", recall.value - held.value, held.n, None, "<=",
-            0.01),
-        Bar("tweets: false positives added by the guard", alarms.value - false.value, alarms.n,
-            None, "<=", 0.0),
+        Bar("tweets: recall lost by the guard", lost, n, None, "<=", 0.01),
+        Bar("tweets: false positives added by the guard", added, n, None, "<=", 0.0),
         Bar("normaliser: p99 CPU ms for 2 kB", timed["p99_ms"], timed["n"], None, "<", 1.0),
     ]  # fmt: skip

@@ -102,13 +102,22 @@ def keys(text: str) -> str:
 
 def joined(one: str, other: str) -> str:
     """The key of a word that was cut in two, from the keys of its parts."""
-    return _RUN.sub(r"\1", one + other)
+    return _once(one + other)
+
+
+def key_of(spelled_: str) -> str:
+    """The key of a word from its letters, as `spelled` gives them."""
+    # m and rn look alike; written as rn, the key of a word is its parts' keys in a row.
+    return _once(spelled_.replace("m", "rn"))
+
+
+def _once(name: str) -> str:
+    """Runs of a letter as one. Most have none, and to look is quicker than to replace."""
+    return _RUN.sub(r"\1", name) if _RUN.search(name) else name
 
 
 def _key(folded: str) -> str:
-    found = _NO_LETTER.sub("", folded.lower().translate(_READ))
-    # m and rn look alike; written as rn, the key of a word is its parts' keys in a row.
-    return _RUN.sub(r"\1", found.replace("m", "rn"))
+    return key_of(_NO_LETTER.sub("", folded.lower().translate(_READ)))
 
 
 def _folded(character: str) -> str:

@@ -2,10 +2,10 @@
 
 import re
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from buckler.defenses.text.spelling import LEAST, Lexicon
-from buckler.text.fold import fold, fold_with_origin, joined, key, spelled
+from buckler.text.fold import fold, fold_with_origin, joined, key_of, spelled
 
 _TOKEN = re.compile(r"\S+")
 _PIECES: Final = 12  # tokens that one word may have been cut into
@@ -30,22 +30,16 @@ class Normalised:
     spans: tuple[Span, ...]
 
 
-@dataclass(frozen=True)
-class _Token:
-    """What stands between blanks. read: as it was meant, itself if it is plain, None if unknown."""
+class _Token(NamedTuple):
+    """What stands between blanks. read: as it was meant, itself if it is plain, None if unknown;
+    quiet: plain, and no watched word begins so."""
 
     text: str
     read: str | None
     key: str
     letters: int
-
-    @property
-    def plain(self) -> bool:
-        return self.read == self.text
-
-    @property
-    def single(self) -> bool:
-        return self.letters == 1
+    plain: bool
+    quiet: bool
 
 
 @dataclass(frozen=True)
@@ -100,37 +94,46 @@ class Normaliser:
 
     def _readings(self, folded: str, lexicon: Lexicon) -> list[tuple[int, int, str]]:
         """(start, stop, word) of the folded text's parts that are read as something else."""
-        spots = [(found.start(), found.end()) for found in _TOKEN.finditer(folded)]
-        tokens = [self._token(folded[start:stop], lexicon) for start, stop in spots]
-        found, at = [], 0
-        while at < len(tokens):
+        seen = self._seen
+        tokens = [seen.get(each) or self._token(each, lexicon) for each in folded.split()]
+        # Where a word that is none stands, or may have been cut: the rest is as it is.
+        starts = {at for at, token in enumerate(tokens) if not token.quiet}
+        starts |= {at - 1 for at in starts if at and not tokens[at].plain}
+        if not starts:
+            return []
+        spots = [found.span() for found in _TOKEN.finditer(folded)]
+        found, done = [], 0
+        for at in sorted(starts):
+            if at < done:
+                continue
             count, word = self._joined(tokens, at, lexicon)
             if word is not None:
                 found.append((spots[at][0], spots[at + count - 1][1], word))
-            at += count
+                done = at + count
         return found
 
     def _token(self, token: str, lexicon: Lexicon) -> _Token:
-        known = self._seen.get(token)
-        if known is None:
-            if len(self._seen) >= _REMEMBERED:
-                self._seen.clear()
-            known = _Token(token, lexicon.read(token), key(token), len(spelled(token)))
-            self._seen[token] = known
-        return known
+        if len(self._seen) >= _REMEMBERED:
+            self._seen.clear()
+        read, letters = lexicon.read(token), spelled(token)
+        plain, name = read == token, key_of(letters)
+        found = _Token(token, read, name, len(letters), plain, plain and name not in lexicon.hinted)
+        self._seen[token] = found
+        return found
 
     def _joined(self, tokens: list[_Token], at: int, lexicon: Lexicon) -> tuple[int, str | None]:
         """How many tokens from `at` on are read as one, and as what; None: as they are."""
         first = tokens[at]
         count, word = 1, None if first.read == first.text else first.read
-        whole, letters, strange, single = first.key, first.letters, not first.plain, first.single
+        whole, letters, strange = first.key, first.letters, not first.plain
+        single = letters == 1
         for stop in range(at + 1, min(len(tokens), at + _PIECES)):
             if whole not in lexicon.begun:
                 break
             piece = tokens[stop]
             whole, letters = joined(whole, piece.key), letters + piece.letters
             strange |= not piece.plain
-            single &= piece.single
+            single &= piece.letters == 1
             if letters >= LEAST and (found := lexicon.by_key.get(whole)) is not None:
                 cut = found in lexicon.heeded or single or strange
                 if piece.key and cut:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from buckler.errors import UsageError
-from buckler.text.fold import key, spelled
+from buckler.text.fold import joined, key, key_of, spelled
 from buckler.text.signs import LEET
 
 LEAST: Final = 3
@@ -15,6 +15,8 @@ _PIECES = re.compile(r"[^\W_]+|[\W_]")
 _LETTERS_OF_SIGNS: Final = frozenset(
     sign for signs in LEET.values() for sign in signs if not sign.isalnum()
 )
+_PLAIN: Final = ".,?:;\"'#&*-_~…“”‘’"
+"""Signs at the end of a word that are no letters."""
 _MOST: Final = 16  # pieces of a token that one word may be made of
 _SINGLE: Final = frozenset("aiu")
 
@@ -39,6 +41,7 @@ class Lexicon:
     by_key: dict[str, str] = field(init=False, repr=False, compare=False)
     by_slip: dict[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)
     begun: frozenset[str] = field(init=False, repr=False, compare=False)
+    hinted: frozenset[str] = field(init=False, repr=False, compare=False)
     longest: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -55,8 +58,8 @@ class Lexicon:
         object.__setattr__(self, "known", known)
         object.__setattr__(self, "by_key", by_key)
         object.__setattr__(self, "by_slip", {k: tuple(v) for k, v in slips.items()})
-        begun = {name[:stop] for name in by_key for stop in range(1, len(name) + 1)}
-        object.__setattr__(self, "begun", frozenset(begun))
+        object.__setattr__(self, "begun", _beginnings(by_key))
+        object.__setattr__(self, "hinted", _beginnings(map(key, self.watched)))
         object.__setattr__(self, "longest", max(map(len, self.words), default=0))
 
     def knows(self, piece: str) -> bool:
@@ -69,10 +72,13 @@ class Lexicon:
         Signs inside it may be letters, or put between letters, or what they are: the longest run of
         pieces that is a word is read as one.
         """
+        if self.knows(token.strip(_PLAIN)):
+            return token
         pieces = _PIECES.findall(token)
+        letters = [spelled(piece) for piece in pieces]
         parts, at, sure = [], 0, True
         while at < len(pieces):
-            stop, word = self._word(pieces, at)
+            stop, word = self._word(pieces, letters, at)
             if word is None:
                 word = pieces[at]
                 sure &= not word.isalnum() or self.knows(word)
@@ -80,20 +86,26 @@ class Lexicon:
             at = stop
         return "".join(parts) if sure or "".join(parts) != token else None
 
-    def _word(self, pieces: list[str], at: int) -> tuple[int, str | None]:
+    def _word(self, pieces: list[str], letters: list[str], at: int) -> tuple[int, str | None]:
         """Where the longest word from this piece on ends, and which it is; None: the piece."""
-        for stop in range(min(len(pieces), at + _MOST), at, -1):
-            part = pieces[at:stop]
-            if not all(each.isalnum() or each in _LETTERS_OF_SIGNS for each in (part[0], part[-1])):
+        if not letters[at]:
+            return at + 1, None
+        found: tuple[int, str] | None = None
+        whole, count, known = "", 0, self.knows(pieces[at])
+        for stop in range(at + 1, min(len(pieces), at + _MOST) + 1):
+            more = letters[stop - 1]
+            if not more:
                 continue
-            whole = "".join(part)
-            if stop == at + 1 and self.knows(whole):
+            whole, count = joined(whole, key_of(more)), count + len(more)
+            if whole not in self.begun:
                 break
-            word = self.of(whole)
-            if word is not None and (stop == at + 1 or self._disguised(part, word)):
-                return stop, word
-        found = self._misspelt(pieces[at]) if self.by_slip and pieces[at].isalnum() else None
-        return at + 1, None if self.knows(pieces[at]) else found
+            word = self.by_key.get(whole) if count >= LEAST else None
+            alone = stop == at + 1
+            if word and (not known if alone else self._disguised(pieces[at:stop], word)):
+                found = stop, word
+        if found is None and not known and self.by_slip and pieces[at].isalnum():
+            return at + 1, self._misspelt(letters[at])
+        return found or (at + 1, None)
 
     def _disguised(self, part: list[str], word: str) -> bool:
         """Several pieces are one word: a sign among them is a letter, one is no word, or the word
@@ -103,13 +115,8 @@ class Lexicon:
         unknown = any(each.isalnum() and not self.knows(each) for each in part)
         return unknown and not all(each.isalnum() or each in "'’" for each in part)
 
-    def of(self, disguised: str) -> str | None:
-        """The word of the lexicon that looks like this."""
-        return self.by_key.get(key(disguised)) if len(spelled(disguised)) >= LEAST else None
-
-    def _misspelt(self, piece: str) -> str | None:
-        """The watched word that one slip makes this of."""
-        found = spelled(piece)
+    def _misspelt(self, found: str) -> str | None:
+        """The watched word that one slip makes these letters of."""
         if not LEAST <= len(found) <= self.longest + 1:
             return None
         for short in (found, *_shorter(found)):
@@ -126,6 +133,10 @@ def _first(words: Iterable[str]) -> dict[str, str]:
         if len(spelled(word)) >= LEAST:
             found.setdefault(name, word)
     return found
+
+
+def _beginnings(words: Iterable[str]) -> frozenset[str]:
+    return frozenset(word[:stop] for word in words for stop in range(1, len(word) + 1))
 
 
 def _shorter(word: str) -> Iterator[str]:
