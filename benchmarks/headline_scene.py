@@ -112,7 +112,7 @@ def _chosen(
         data,
         members,
         best.weights,
-        usual_scores(data.spec.is_image),
+        usual_scores(data.spec),
         threat,
         review_rate=plan.review_rate,
     )

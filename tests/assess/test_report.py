@@ -9,7 +9,7 @@ import pytest
 
 from buckler.assess.report import write_report
 from buckler.assess.report.facts import gather
-from buckler.assess.report.figures import certified_table, confusion, cost
+from buckler.assess.report.figures import by_class, certified_table, confusion, cost
 from buckler.errors import DataError
 
 from .reports import DIGEST, N, book, evidence, write
@@ -135,3 +135,11 @@ def test_it_opens_offline_in_a_browser(tmp_path, width, scheme):
     assert len([url for url in asked if url.startswith("file:")]) == 1
     assert complaints == []
     assert wide <= width  # no part is wider than the screen
+
+
+def test_classes_stand_in_the_page_if_each_has_rows():
+    names = ("a", "b", "c")
+    rows = by_class(book(broken=6, flagged=3), names)
+    assert [clean["name"] for clean, _ in rows] == list(names)
+    assert sum(attacked["missed"]["value"] * attacked["missed"]["n"] for _, attacked in rows) >= 6
+    assert by_class(book(broken=6, flagged=3), (*names, "d")) == []

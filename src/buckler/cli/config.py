@@ -51,6 +51,7 @@ class ModelSection(_Section):
 class DataSection(_Section):
     source: str
     box: tuple[float, float] = (0.0, 1.0)
+    levels: Annotated[int, Field(ge=0, le=65536)] = 0
     class_names: tuple[str, ...] = ()
     seed: int = 0
 

@@ -108,7 +108,7 @@ def _scores(
     section, data = project.config.guard, project.data
     if section.detectors != "auto":
         return Scores(section.detectors, section.views), []
-    candidates = usual_scores(data.spec.is_image)
+    candidates = usual_scores(data.spec)
     with show.bar("choose the detectors") as progress:
         best, tried = choose_detectors(
             data,

@@ -21,6 +21,7 @@ source = "data.npz"                  # "digits", an .npz with x and y (or x_trai
                                      # y_test), or a folder with one folder of images a class.
                                      # Rows the model was trained on belong in x_train.
 box = [0.0, 1.0]                     # the allowed range of every input value
+levels = 0                           # of images of 9 to 16 bits: 4096 for 12 bits; 0: all 16
 class_names = []                     # in the order of the logits; default "0", "1", ...
 seed = 0                             # of the splits
 

@@ -94,7 +94,7 @@ def _assemble(
         )
     rows = data["fit"].x[:8]
     for transform in (*path, *views):
-        check_transform(transform, data.spec.snap(rows), data.spec.box)
+        check_transform(transform, data.spec.snap(rows), data.spec.box, data.spec.is_deep)
     kept = [(m, w / sum(weights)) for m, w in zip(members, weights, strict=True) if w > 0]
     kept.sort(key=lambda pair: -pair[1])  # the heaviest member's embedding is the detectors'
     for member, _ in kept:

@@ -40,11 +40,11 @@ def rows_of(asked: wire.InferRequest, spec: InputSpec, max_rows: int, until: flo
         return _decoded(array.tolist(), spec, until)
     if array.dtype.kind not in "fiu":
         raise DataError("the input must be numbers, or image files in BYTES. Got BOOL")
-    if array.dtype == np.uint8 and spec.levels == 256 and spec.box == (0, 1):
-        numbers = array.astype(np.float32) / 255
-    else:
-        with np.errstate(over="ignore"):  # infinity is refused below
-            numbers = np.require(array, np.float32, "W")
+    pixels = array.dtype == np.uint8 and spec.levels == 256 and spec.box == (0, 1)
+    if pixels or (array.dtype == np.uint16 and spec.is_deep):
+        return Inputs(spec.of_levels(array))
+    with np.errstate(over="ignore"):  # infinity is refused below
+        numbers = np.require(array, np.float32, "W")
     return Inputs(spec.check(torch.from_numpy(numbers)))
 
 

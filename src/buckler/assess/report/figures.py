@@ -6,8 +6,11 @@ from bisect import bisect_right
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from buckler.assess.floors import certified_rate
 from buckler.assess.ledger import Ledger
+from buckler.assess.per_class import per_class
 from buckler.errors import DataError
 from buckler.look import curves
 from buckler.look.plots import Curve
@@ -125,6 +128,16 @@ def confusion(ledger: Ledger, names: tuple[str, ...]) -> Json:
         "totals": [sum(row) for row in cells],
         "worst": [{"n": n, "truth": a, "answer": b} for n, a, b in wrong[:5] if n],
     }
+
+
+def by_class(ledger: Ledger, names: tuple[str, ...]) -> list[tuple[Json, Json]]:
+    """Each class as it stands and under attack; none if some class has no row."""
+    if len(np.unique(ledger.y)) < len(names):
+        return []
+    clean, attacked = (
+        [row.to_dict() for row in per_class(ledger, names, attacked)] for attacked in (False, True)
+    )
+    return list(zip(clean, attacked, strict=True))
 
 
 def cost(systems: list[Json]) -> Json:
