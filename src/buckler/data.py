@@ -127,16 +127,16 @@ def _npz(
             f"{path} must hold x and y, or x_train, y_train, x_test and y_test. "
             f"Missing: {', '.join(missing)}; found: {', '.join(sorted(found)) or 'nothing'}"
         )
-    pairs = [_arrays(path, found[x], found[y]) for x, y in parts]
-    box, levels = _grid(pairs[0][0], box, levels)
-    if not len(pairs[0][0]):
+    stored = [_arrays(path, found[x], found[y]) for x, y in parts]
+    box, levels = _grid(stored[0][0], box, levels)
+    if not len(stored[0][0]):
         raise DataError(f"there is no data: at least one row is needed. {path} has 0")
-    top = max((int(y.max()) for _, y in pairs if len(y)), default=-1)
+    top = max((int(y.max()) for _, y in stored if len(y)), default=-1)
     names = names or tuple(str(label) for label in range(top + 1))
     if len(names) < 2:
         raise DataError(f"a classifier needs at least 2 classes. {path} has labels of {len(names)}")
-    spec = InputSpec(tuple(pairs[0][0].shape[1:]), names, box, levels)
-    pairs = [(_numbers(path, x, spec), y) for x, y in pairs]
+    spec = InputSpec(tuple(stored[0][0].shape[1:]), names, box, levels)
+    pairs = [(_numbers(path, x, spec), y) for x, y in stored]
     held = pairs[1] if len(pairs) == 2 else None
     return _split(path.stem, spec, *pairs[0], seed, held)
 
