@@ -134,7 +134,7 @@ def _table(clicks: Json, found: list[Json]) -> str:
         [
             *lines,
             "",
-            f"- To list an item of the tail among the first {_TOP} of one user (EASE, {_CHOICE} items): "
+            f"- To list an item of the tail among one user's first {_TOP} (EASE, {_CHOICE} items): "
             f"{half:.0f} additions at the median ({few:.0f} to {most:.0f} for four fifths); proved "
             f"to be the fewest for {exact} of {len(rows)}, {seconds:.2f} s of processor time each.",
         ]
