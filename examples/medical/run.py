@@ -1,6 +1,6 @@
 """A classifier of 12-bit films, hardened, guarded and told class by class.
 
-python examples/medical/run.py [--folder DIR] [--films N]
+python examples/medical/run.py [--folder DIR] [--films N] [--quick]
 
 Makes its data, runs `buckler run` on it, and says what is found, missed and referred: as the films
 stand, under attack, corrupted, and for inputs that are no such films. Then a 16-bit file goes
@@ -9,6 +9,7 @@ through the built bundle and comes back as it was.
 
 import argparse
 import io
+import re
 import shutil
 import subprocess
 import sys
@@ -31,11 +32,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("out/medical"))
     parser.add_argument("--films", type=int, default=4000)
+    parser.add_argument("--quick", action="store_true", help="two epochs: for a look at the path")
     asked = parser.parse_args()
     folder = asked.folder
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("films.py", "buckler.toml"):
         shutil.copy(HERE / name, folder / name)
+    if asked.quick:
+        settings = folder / "buckler.toml"
+        settings.write_text(re.sub(r"epochs = \d+", "epochs = 2", settings.read_text()))
     write(folder, asked.films)
     subprocess.run([sys.executable, "-m", "buckler.cli.main", "run"], cwd=folder, check=True)
     bundle = folder / "out" / "bundle"
