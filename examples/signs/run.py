@@ -2,8 +2,8 @@
 
 python examples/signs/run.py [--quick] [--folder DIR]
 
-Trains an ordinary net and one for masks on signs drawn here, prints a sticker for the first, says how
-many signs are proved for the second, and writes a picture of both.
+Trains an ordinary net and one for masks on signs drawn here, prints a sticker for the first, says
+how many signs are proved for the second, and writes a picture of both.
 """
 
 import argparse
@@ -16,14 +16,14 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from signs import NAMES, build, signs  # noqa: E402
+from signs import NAMES, build, signs
 
-from buckler.attacks import PatchAttack, StickerAttack, sticker_success  # noqa: E402
-from buckler.certify import ABSTAINED, Masked  # noqa: E402
-from buckler.harden import Recipe, harden  # noqa: E402
-from buckler.harden.objectives import Standard  # noqa: E402
-from buckler.harden.occluded import MaskedValidation, Occluded  # noqa: E402
-from buckler.threats import Patch, Sticker  # noqa: E402
+from buckler.attacks import PatchAttack, StickerAttack, sticker_success
+from buckler.certify import ABSTAINED, Masked
+from buckler.harden import Recipe, harden
+from buckler.harden.objectives import Standard
+from buckler.harden.occluded import MaskedValidation, Occluded
+from buckler.threats import Patch, Sticker
 
 SQUARE = Patch((5, 5))  # 2.4 % of 32×32
 PER_SIDE, FILL = 6, 0.5
