@@ -81,7 +81,7 @@ def _attacked(plain: nn.Module, system: Masked, x: Tensor, y: Tensor) -> list[Js
     square = PatchAttack(steps=60, restarts=3)
     bare = plain(square(plain, x, y, SQUARE)).argmax(1) == y
     certified, held = system.certified(x) == y, torch.ones(len(x), dtype=torch.bool)
-    for model in (system.model, system.soft):
+    for model in (system.model, system):
         point = square(model, x, y, SQUARE)
         held &= system.answers(point) == y
     right = plain(x).argmax(1) == y
