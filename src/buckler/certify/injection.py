@@ -78,7 +78,7 @@ def least_injection(
     rivals = rivals[rivals != target]
     scores = history @ weights
     gaps = scores[rivals] - scores[target]
-    steps = weights[np.ix_(free, [target])] - weights[np.ix_(free, rivals)]  # (free, rivals)
+    steps = weights[free, target, None] - weights[np.ix_(free, rivals)]  # (free, rivals)
     least = _bound(gaps, steps, np.isin(rivals, free), top)
     if least > len(free):
         return Injection(least, (), True, False)
