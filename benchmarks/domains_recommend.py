@@ -59,7 +59,7 @@ def _clicks(rng: np.random.Generator, profiles: Profiles, pairs: int) -> Json:
         history = few[rng.integers(len(few))].copy()
         target = int(rng.choice(np.flatnonzero(history[_CHOICE // 2 :] == 0))) + _CHOICE // 2
         began = time.process_time()
-        got = least_injection(weights, history, target, top=_TOP, seconds=30)
+        got = least_injection(weights, history, target, top=_TOP, seconds=150)
         rows.append(
             {
                 "least": got.least,
@@ -150,17 +150,19 @@ def _rate(rate: Json) -> str:
 def _bars(clicks: Json, found: list[Json]) -> list[Bar]:
     rows = clicks["clicks"]
     at = {(row["made"], row["share"]): row for row in found}
-    hit = min((at[made, 0.03] for made in MAKERS), key=lambda row: row["found"]["value"])
+    hits = {made: at[made, 0.03]["found"] for made in MAKERS}
     clean = Rate(**at["no campaign", 0.0]["false"])
     return [
         Bar(
             "recommendation: least injections proved exact",
             sum(row["exact"] for row in rows) / len(rows), len(rows), None, ">=", 1.0,
         ),
-        Bar(
-            "recommendation: campaigns of 3 % of users found, the worst kind",
-            hit["found"]["value"], hit["found"]["n"], (hit["found"]["low"], hit["found"]["high"]),
-            ">=", 0.9,
+        *(
+            Bar(
+                f"recommendation: campaigns of 3 % of users found, made of {made}",
+                hit["value"], hit["n"], (hit["low"], hit["high"]), ">=", 0.9,
+            )
+            for made, hit in hits.items()
         ),
         Bar(
             "recommendation: clean items flagged",
