@@ -26,6 +26,7 @@ from buckler.threats import Patch, Sticker
 Json = dict[str, Any]
 SQUARE = Patch((5, 5))
 _PER_SIDE, _FILL = 6, 0.5
+_THROUGH = 60  # rows attacked through the masks as well
 _POINTS, _CERTIFIED = 2.0, 0.6
 
 
@@ -78,12 +79,13 @@ def _clean(plain: nn.Module, system: Masked, x: Tensor, y: Tensor) -> list[Json]
 
 def _attacked(plain: nn.Module, system: Masked, x: Tensor, y: Tensor) -> list[Json]:
     """What is left under a free square, and how often a printed sticker wins on the plain net."""
-    square = PatchAttack(steps=60, restarts=3)
+    square, few = PatchAttack(steps=60, restarts=3), slice(0, _THROUGH)
     bare = plain(square(plain, x, y, SQUARE)).argmax(1) == y
     certified, held = system.certified(x) == y, torch.ones(len(x), dtype=torch.bool)
-    for model in (system.model, system):
-        point = square(model, x, y, SQUARE)
-        held &= system.answers(point) == y
+    held &= system.answers(square(system.model, x, y, SQUARE)) == y
+    # Through the masks, too: each step asks 36 forwards.
+    through = PatchAttack(steps=20, restarts=1)(system, x[few], y[few], SQUARE)
+    held[few] &= system.answers(through) == y[few]
     right = plain(x).argmax(1) == y
     printed = Sticker(size=5 / 32, scale=(0.9, 1.0), rotation=10.0)
     made = StickerAttack(steps=60).textures(plain, x[right], y[right], printed)
