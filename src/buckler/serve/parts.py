@@ -60,7 +60,7 @@ class Parts:
         )
 
     def intake(self) -> Intake:
-        return Intake(self.guard.spec, self.settings)
+        return Intake(self.guard.spec, self.settings, self.guard.table)
 
     def start(self) -> None:
         """Raises: StoreDownError."""

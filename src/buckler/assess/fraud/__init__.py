@@ -1,4 +1,4 @@
-"""What evasion costs a fraud team: money a week, recipes, features, alerts; as values and a page."""
+"""What evasion costs a fraud team: money a week, recipes, features, alerts; values and a page."""
 
 from buckler.assess.fraud.exposure import Exposure, measure
 from buckler.assess.fraud.gate import money_item

@@ -1,4 +1,4 @@
-"""What each fraud costs to be let through, by the attack that was run: the table all money rests on."""
+"""What each fraud costs to be let through, by the attack that ran: all money rests on it."""
 
 import math
 from collections.abc import Sequence
@@ -74,7 +74,7 @@ class Exposure:
         return np.array(self.gain)
 
     def let_through(self, budget: float) -> NDArray[np.bool_]:
-        """(n,) bool: evaded by whoever spends at most so much a fraud, and not more than it pays."""
+        """(n,) bool: evaded by whoever spends at most so much a fraud, and less than it pays."""
         paying = (self.prices <= 0) | (self.prices < self.gains)
         return np.asarray((self.prices <= budget + _CENT) & paying)
 

@@ -1,7 +1,7 @@
 """The gate of a build: money evaded at a price may not rise."""
 
-from buckler.assess.fraud.exposure import Exposure, paired_ratio
 from buckler.assess.floors import Item
+from buckler.assess.fraud.exposure import Exposure, paired_ratio
 from buckler.errors import DataError
 
 

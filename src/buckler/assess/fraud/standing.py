@@ -1,4 +1,4 @@
-"""How a model stands before anyone attacks it: recall at a capacity, and what good customers bear."""
+"""How a model stands unattacked: recall at a capacity, and what good customers bear."""
 
 import math
 from collections.abc import Sequence
