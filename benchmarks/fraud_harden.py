@@ -1,6 +1,6 @@
 """Hardened nets and boosters for the two tables of benchmarks.fraud."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,6 +17,7 @@ from buckler.harden import (
     harden,
     harden_boosting,
 )
+from buckler.harden.boosting import Booster
 from buckler.models.alerts import Alerting, at_capacity
 from buckler.protocols import Classifier
 from buckler.threats.features import FeatureThreat
@@ -48,9 +49,10 @@ def hardened_urls(urls: Urls, epochs: int, folder: Path) -> list[Point]:
         url_net(urls, 256), urls.x[fit], urls.y[fit], recipe, validate,
         checkpoint=folder / "evaded.safetensors",
     ).model  # fmt: skip
+    x, y = urls.x[select], urls.y[select]
     return [
-        _at(urls, "hardened", net, balanced(net, urls.x[select], urls.y[select])),
-        _at(urls, "hardened, lower threshold", net, sturdy(net, urls.x[select], urls.y[select])),
+        _at(urls, "hardened", net, _lowest(net, x, y, 0.01)),
+        _at(urls, "hardened, lower threshold", net, _lowest(net, x, y, 0.035)),
     ]
 
 
@@ -60,17 +62,8 @@ def _at(urls: Urls, name: str, net: nn.Module, threshold: float) -> Point:
     return Point(name, model, float(right.float().mean()))
 
 
-def balanced(model: Classifier, x: Tensor, y: Tensor) -> float:
-    """The lowest threshold within half a point of the best accuracy on these rows."""
-    return _lowest(model, x, y, 0.005)
-
-
-def sturdy(model: Classifier, x: Tensor, y: Tensor) -> float:
-    """The lowest threshold within 2.5 points of it."""
-    return _lowest(model, x, y, 0.025)
-
-
 def _lowest(model: Classifier, x: Tensor, y: Tensor, loss: float) -> float:
+    """The lowest threshold whose accuracy on these rows is within `loss` of the best."""
     scores = Alerting(model).score(x)
     levels = torch.linspace(-8, 8, 321)
     right = ((scores > levels[:, None]).long() == y).float().mean(1)
@@ -85,8 +78,6 @@ RECIPES = {
     "retrained on evasions, 3 times": BoostingRecipe(
         rounds=200, open_rounds=200, retrains=3, attacked=400
     ),
-}
-LIGHT = {
     "LightGBM, closed": BoostingRecipe("lightgbm", rounds=200),
 }
 
@@ -98,3 +89,11 @@ def hardened_accounts(accounts: Accounts, recipe: BoostingRecipe) -> Alerting:
     model = harden_boosting(accounts.x[train], accounts.y[train], threat, recipe)
     good = accounts.test[accounts.y[accounts.test] == 0]
     return at_capacity(model, accounts.x[good], FPR)
+
+
+def tall_trees(urls: Urls) -> Booster:
+    """100 trees of depth 6 on phishing URLs, as they come."""
+    threat, recipe = urls.threat, BoostingRecipe(rounds=100, depth=6, rate=0.3, open_rounds=100)
+    return harden_boosting(
+        urls.x[urls.train], urls.y[urls.train], threat, replace(recipe, monotone=False)
+    )

@@ -12,7 +12,7 @@ from buckler.inputs import InputSpec
 from buckler.models import TorchClassifier
 from buckler.serve import Settings, create_app
 from buckler.threats.features import Feature, FeatureSpec, Rule
-from tests.serve.tiny import CLASSIFY, DIGEST
+from tests.serve.tiny import CLASSIFY, DIGEST, wait_for
 
 TABLE = FeatureSpec(
     (
@@ -119,6 +119,13 @@ def test_wrong_columns_are_one_sentence_each(client):
         assert said in found.json()["error"]
     mixed = client.post(CLASSIFY, json={"rows": [ROW, [1, 2, 3, 4, 5]]})
     assert "row 1 must be an object" in mixed.json()["error"]
+
+
+def test_who_walks_towards_the_threshold_is_counted(client):
+    for visits in range(8):  # the amount of the same application falls a little each time
+        row = {"amount": 11.0 - 0.5 * visits, "device": "android", "visits": visits}
+        assert client.post(CLASSIFY, json={"rows": [row]}).status_code == 200
+    wait_for(lambda: "buckler_walks_total 1.0" in client.get("/metrics").text)
 
 
 def test_the_contract_names_the_columns(client):
