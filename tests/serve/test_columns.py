@@ -45,10 +45,14 @@ def guard() -> Guard:
     )
 
 
+def opened():
+    settings = Settings.read(port=0, expose="scores", model="default")
+    return TestClient(create_app(guard(), settings, log=False), base_url="http://127.0.0.1")
+
+
 @pytest.fixture(scope="module")
 def client():
-    settings = Settings.read(port=0, expose="scores", model="default")
-    with TestClient(create_app(guard(), settings, log=False), base_url="http://127.0.0.1") as found:
+    with opened() as found:
         yield found
 
 
@@ -121,11 +125,12 @@ def test_wrong_columns_are_one_sentence_each(client):
     assert "row 1 must be an object" in mixed.json()["error"]
 
 
-def test_who_walks_towards_the_threshold_is_counted(client):
-    for visits in range(8):  # the amount of the same application falls a little each time
-        row = {"amount": 11.0 - 0.5 * visits, "device": "android", "visits": visits}
-        assert client.post(CLASSIFY, json={"rows": [row]}).status_code == 200
-    wait_for(lambda: "buckler_walks_total 1.0" in client.get("/metrics").text)
+def test_who_walks_towards_the_threshold_is_counted():
+    with opened() as client:
+        for visits in range(8):  # the amount of the same application falls a little each time
+            row = {"amount": 11.0 - 0.5 * visits, "device": "android", "visits": visits}
+            assert client.post(CLASSIFY, json={"rows": [row]}).status_code == 200
+        wait_for(lambda: "buckler_walks_total 1.0" in client.get("/metrics").text)
 
 
 def test_the_contract_names_the_columns(client):
