@@ -189,3 +189,39 @@ class PatchCertificate:
             return f"{word} ({masks} against {patch})"
         answers = f"answers {self.label}{' or abstains' if self.abstaining else ''}"
         return f"the model behind {masks} {answers} under {patch}"
+
+
+@dataclass(frozen=True)
+class TreeCertificate:
+    """What was decided about one row of a table and an ensemble of trees.
+
+    The ensemble answers `label` for every row that the threat lets the attacker send instead of x.
+    label None: `evadable` by a row that was found, for `spent` of the budget, or else open.
+    """
+
+    label: int | None
+    threat: str
+    evadable: bool
+    spent: float | None
+
+    iso: ClassVar[Iso] = Iso(STABILITY, "abstract interpretation (sound, incomplete)")
+    assumptions: ClassVar[tuple[str, ...]] = (
+        "the spec's types, ranges, directions and prices are true",
+        "each column may use the whole budget, and rules are not counted on: a wider box than the "
+        "attacker has",
+        "sums of leaves may be off by what float32 addition loses, which is allowed for",
+    )
+
+    @property
+    def abstained(self) -> bool:
+        return self.label is None
+
+    def to_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        if self.evadable:
+            return f"evadable within {self.threat}: a row was found that spends {self.spent:.4g}"
+        if self.abstained:
+            return f"open (neither proved nor evaded within {self.threat})"
+        return f"the trees answer {self.label} for every row within {self.threat}"

@@ -6,15 +6,18 @@ from buckler.certify.masks import ABSTAINED, Masked
 from buckler.certify.proof import certificates, certified_accuracy
 from buckler.certify.sequential import certify_at
 from buckler.certify.smoothing import certify, plug_in_radius
+from buckler.certify.trees import Decisions, decide
 
 __all__ = [
     "ABSTAINED",
     "Crown",
+    "Decisions",
     "Interval",
     "Masked",
     "certificates",
     "certified_accuracy",
     "certify",
     "certify_at",
+    "decide",
     "plug_in_radius",
 ]

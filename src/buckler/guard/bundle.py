@@ -34,10 +34,12 @@ from buckler.guard.core import Guard
 from buckler.guard.rule import Calibrated, Rule, Thresholds
 from buckler.inputs import InputSpec
 from buckler.models import TorchClassifier, build_module
+from buckler.models.treenet import FACTORY
 from buckler.stats import Threshold
+from buckler.threats.features.written import from_dict, to_dict
 
 FORMAT = 1
-OWN_FACTORIES = ("buckler.models.nets:digits_cnn",)
+OWN_FACTORIES = ("buckler.models.nets:digits_cnn", FACTORY)
 _PIXEL_LIBRARIES = ("opencv-python-headless", "pillow")
 # What reading a foreign manifest, or arrays that do not fit, runs into.
 _ODD = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError)
@@ -62,6 +64,8 @@ def write_bundle(guard: Guard, data: Dataset, members: Sequence[MemberSource], p
         DataError if the disk refuses; the bundle that stood there stays.
     """
     _check_writable(members, Path(path))
+    if guard.table is not None and guard.table.predicate is not None:
+        raise UsageError("a bundle holds no code: a feature spec with a predicate cannot be in it")
     with files.new_folder(path) as folder:
         (folder / "members").mkdir()
         entries = []
@@ -143,6 +147,7 @@ def _load(path: Path, manifest: dict[str, Any], factories: Sequence[str]) -> Gua
         rule=_load_rule(manifest["rule"], _under(arrays, "rule/")),
         path=tuple(defense(name) for name in manifest["path"]),
         views=tuple(defense(name) for name in manifest["views"]),
+        table=from_dict(manifest["table"]) if "table" in manifest else None,
     )
 
 
@@ -201,6 +206,8 @@ def _manifest(
         "versions": versions(),
         "files": {name: files.sha256(folder / name) for name in hashed},
     }
+    if guard.table is not None:
+        manifest["table"] = to_dict(guard.table)
     # What TOML and JSON give back: tuples become lists, so that the digest survives the file.
     plain: dict[str, Any] = json.loads(json.dumps(manifest))
     return plain

@@ -15,6 +15,7 @@ from buckler.guard.temperature import mean_log_probs
 from buckler.inputs import InputSpec
 from buckler.models import TorchClassifier
 from buckler.protocols import Classifier, Defense, Detector, Features
+from buckler.threats.features import FeatureSpec
 from buckler.verdict import Verdict
 
 
@@ -28,6 +29,7 @@ class Guard:
     temperatures: what each member's logits are divided by: probabilities mean what they say.
     rule: how the detectors' scores become one score and its threshold.
     digest: of the bundle this guard was read from, "" before it is written.
+    table: of rows with named columns, what may stand in them; None for other inputs.
     secret: the operator's, addresses of the random draws; never in a bundle.
     """
 
@@ -41,12 +43,18 @@ class Guard:
     views: tuple[Defense, ...] = ()
     digest: str = ""
     secret: bytes = b""
+    table: FeatureSpec | None = None
 
     def __post_init__(self) -> None:
         if not len(self.members) == len(self.weights) == len(self.temperatures) > 0:
             raise UsageError(
                 "a guard needs one weight and one temperature a member, and at least one member. "
                 f"Got {len(self.members)}, {len(self.weights)}, {len(self.temperatures)}"
+            )
+        if self.table is not None and self.spec.shape != (self.table.width,):
+            raise UsageError(
+                f"the feature spec has {self.table.width} columns, the guard's inputs the shape "
+                f"{self.spec.shape}"
             )
 
     @staticmethod

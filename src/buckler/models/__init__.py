@@ -1,5 +1,6 @@
 """Adapters that turn what people have into a Classifier."""
 
+from buckler.models.alerts import Alerting, at_capacity, base_rate_weights
 from buckler.models.boosting import LightGBMClassifier, XGBoostClassifier
 from buckler.models.counted import Counted
 from buckler.models.endpoint import Endpoint
@@ -15,6 +16,7 @@ from buckler.models.trees import split_points
 from buckler.models.tuned import tuned
 
 __all__ = [
+    "Alerting",
     "Counted",
     "Endpoint",
     "EstimatorClassifier",
@@ -24,6 +26,8 @@ __all__ = [
     "RemoteClassifier",
     "TorchClassifier",
     "XGBoostClassifier",
+    "at_capacity",
+    "base_rate_weights",
     "build_factory",
     "build_module",
     "check_classifier",

@@ -153,7 +153,7 @@ def _add_classify(
         methods=["POST"],
         summary="A verdict for each input",
         responses=contract.responses(),
-        openapi_extra=contract.request_body(guard.spec, settings.max_rows),
+        openapi_extra=contract.request_body(guard.spec, settings.max_rows, guard.table),
         route_class_override=Direct,
     )
 

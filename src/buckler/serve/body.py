@@ -12,6 +12,7 @@ from fastapi import Request
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers
 from starlette.formparsers import MultiPartException, MultiPartParser
+from torch import Tensor
 
 from buckler.errors import DataError
 from buckler.inputs import InputSpec
@@ -20,6 +21,7 @@ from buckler.serve.inputs import Inputs
 from buckler.serve.refusal import RefusedError, busy
 from buckler.serve.rows import rows_from_json
 from buckler.serve.settings import Settings
+from buckler.threats.features import FeatureSpec
 
 # It has a line for every broken form, which anyone may send as many of as they like.
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
@@ -36,8 +38,10 @@ _KINDS = "an image (image/*), a form of images (multipart/form-data) or rows (ap
 class Intake:
     """Reads bodies: so many bytes at once, none too large, none past its deadline."""
 
-    def __init__(self, spec: InputSpec, settings: Settings) -> None:
-        self._spec = spec
+    def __init__(
+        self, spec: InputSpec, settings: Settings, table: FeatureSpec | None = None
+    ) -> None:
+        self._spec, self._table = spec, table
         self._settings = settings
         self._reading = 0
         # Decoding is work for a processor: more at once would only take memory.
@@ -89,8 +93,11 @@ class Intake:
 
     def _parse(self, kind: str, files: Sequence[bytes | bytearray], until: float) -> Inputs:
         if kind == "application/json":
-            return Inputs(rows_from_json(files[0], self._spec, self._settings.max_rows))
+            return Inputs(self._json(files[0]))
         return images(files, self._spec, until, "file")
+
+    def _json(self, content: bytes | bytearray) -> Tensor:
+        return rows_from_json(content, self._spec, self._settings.max_rows, self._table)
 
 
 def images(files: Sequence[bytes | bytearray], spec: InputSpec, until: float, what: str) -> Inputs:

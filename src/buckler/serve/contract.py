@@ -4,6 +4,8 @@ import math
 from typing import Any
 
 from buckler.inputs import InputSpec
+from buckler.serve.columns import schema
+from buckler.threats.features import FeatureSpec
 
 _ERROR = {
     "type": "object",
@@ -57,7 +59,9 @@ INPUT_REFUSED = (400, 408, 413, 415, 429, 500, 503, 504)
 """The refusals of a route that takes inputs."""
 
 
-def request_body(spec: InputSpec, max_rows: int) -> dict[str, Any]:
+def request_body(
+    spec: InputSpec, max_rows: int, table: FeatureSpec | None = None
+) -> dict[str, Any]:
     """The bodies POST /v1/classify takes, as an OpenAPI requestBody."""
     low, high = spec.box
     numbers = {"type": "number", "minimum": low, "maximum": high}
@@ -65,6 +69,8 @@ def request_body(spec: InputSpec, max_rows: int) -> dict[str, Any]:
     flat = {"type": "array", "items": numbers, "minItems": count, "maxItems": count}
     nested = {"type": "array", "items": {"type": "array"}, "description": f"shape {spec.shape}"}
     row = flat if len(spec.shape) == 1 else {"anyOf": [flat, nested]}
+    if table is not None:
+        row = {"anyOf": [row, schema(table)]}
     rows = {"type": "array", "items": row, "minItems": 1, "maxItems": max_rows}
     content: dict[str, Any] = {
         "application/json": {

@@ -9,7 +9,9 @@ from buckler import wire
 from buckler.errors import DataError
 from buckler.inputs import InputSpec
 from buckler.serve.body import images
+from buckler.serve.columns import rows_of_columns
 from buckler.serve.inputs import Inputs
+from buckler.threats.features import FeatureSpec
 
 INPUT: Final = "input"
 
@@ -21,11 +23,20 @@ def is_numbers(value: object) -> bool:
     return all(part.get("datatype") != "BYTES" for part in parts)
 
 
-def rows_of(asked: wire.InferRequest, spec: InputSpec, max_rows: int, until: float) -> Inputs:
-    """x (n, *spec.shape) float32, checked: numbers as they stand, or image files (n,) in BYTES.
+def rows_of(
+    asked: wire.InferRequest,
+    spec: InputSpec,
+    max_rows: int,
+    until: float,
+    table: FeatureSpec | None = None,
+) -> Inputs:
+    """x (n, *spec.shape) float32, checked: numbers as they stand, or image files (n,) in BYTES;
+    with a table, also an input a column.
 
     Raises: DataError naming the first thing wrong; RefusedError 504 past the loop's time `until`.
     """
+    if table is not None and list(asked.inputs) != [INPUT]:
+        return Inputs(spec.check(rows_of_columns(asked.inputs, table, max_rows)))
     if list(asked.inputs) != [INPUT]:
         names = ", ".join(map(repr, asked.inputs))
         raise DataError(f"there must be one input, called {INPUT!r}. Got {names[:120]}")

@@ -10,6 +10,7 @@ from buckler import wire
 from buckler.inputs import InputSpec
 from buckler.serve.contract import INPUT_REFUSED, answer, refusals
 from buckler.serve.tensor import INPUT
+from buckler.threats.features import FeatureSpec
 
 Json = dict[str, Any]
 Responses = dict[int | str, dict[str, Any]]
@@ -81,6 +82,7 @@ class Contract:
     spec: InputSpec
     max_rows: int
     names: dict[str, list[str]]
+    table: FeatureSpec | None = None
 
     def server(self) -> Responses:
         extensions = {"type": "array", "items": _TEXT}
@@ -132,16 +134,18 @@ class Contract:
         """The parameters and bodies of POST .../infer."""
         image = " or image files, datatype BYTES, shape [n]" if self.spec.is_image else ""
         shape = ", ".join(map(str, self.spec.shape))
+        columns = () if self.table is None else self.table.names
+        named = f"; or one input a column: {', '.join(columns)}" if columns else ""
         inputs: Json = {
             "type": "array",
             "items": {
                 **_TENSOR,
-                "properties": {**_TENSOR["properties"], "name": {"enum": [INPUT]}},
+                "properties": {**_TENSOR["properties"], "name": {"enum": [INPUT, *columns]}},
             },
             "minItems": 1,
-            "maxItems": 1,
+            "maxItems": max(1, len(columns)),
             "description": f'one tensor, "{INPUT}": numbers, shape [n, {shape}],{image}; n up to '
-            f"{self.max_rows}",
+            f"{self.max_rows}{named}",
         }
         output = {**_object(name=_TEXT, parameters=_PARAMETERS), "required": ["name"]}
         body = _object(
