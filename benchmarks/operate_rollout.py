@@ -109,6 +109,13 @@ CASES: dict[str, World] = {
     "-5 points detection, bundles differ on 6 %": World(drop=0.05, golden_differ=0.06),
 }
 
+WANTED: dict[str, tuple[str, float]] = {
+    "equal, heavy-tailed clients": ("<=", 0.02),
+    "+3 points SUSPICIOUS": (">=", 0.95),
+    "-3 points SUSPICIOUS": (">=", 0.95),
+    "-3 points detection": (">=", 0.95),
+}
+
 
 def figures(
     names: Sequence[str] = tuple(CASES), runs: int = 400, policy: Policy | None = None
@@ -140,16 +147,10 @@ def figures(
 
 def bars(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The bars of a rollout, from `figures`."""
-    wanted = {
-        "equal, heavy-tailed clients": ("<=", 0.02),
-        "+3 points SUSPICIOUS": (">=", 0.95),
-        "-3 points SUSPICIOUS": (">=", 0.95),
-        "-3 points detection": (">=", 0.95),
-    }
     found = []
     for row in rows:
-        if row["case"] in wanted:
-            op, bar = wanted[row["case"]]
+        if row["case"] in WANTED:
+            op, bar = WANTED[row["case"]]
             met = row["rate"] <= bar if op == "<=" else row["rate"] >= bar
             same = {"n": row["runs"], "interval": row["interval"], "op": op, "bar": bar}
             found.append({"name": row["case"], "value": row["rate"], **same, "met": met})
