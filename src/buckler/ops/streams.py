@@ -83,6 +83,11 @@ class Rule:
                 f"alike={self.alike}, angles={self.angles}"
             )
 
+    def times(self, cells: Bytes) -> NDArray[np.int64]:
+        """(n,) how many times as many as `own` or `everyone` are a run around cells (n, c)."""
+        found: NDArray[np.int64] = np.where(cells.std(1) < self.pale, 2, 1)
+        return found
+
 
 @dataclass(frozen=True, eq=False)
 class Alarm:
@@ -139,7 +144,7 @@ class Streams:
         if found.again:
             return []
         alarms, rule = [], self._rule
-        times = 2 if seen.cells.std() < rule.pale else 1
+        times = int(rule.times(seen.cells[None])[0])
         near, run = len(found.near) + 1, found.run + 1
         if near >= times * rule.own or run >= rule.chain:
             alarms.append(Alarm("near", (client,), max(near, run), seen.cells))
