@@ -30,7 +30,7 @@ from buckler.threats import Goal, LpBall, PixelBudget
 THREAT = LpBall("linf", 0.2)
 SMALL = Effort(
     rows=24, steps=20, queries=100, noise=50, noise_rows=10, decision_rows=5, decision_queries=60,
-    points=8,
+    points=8, again=2,
 )  # fmt: skip
 
 
@@ -56,8 +56,20 @@ def marks(found):
 
 
 @pytest.fixture(scope="module")
-def plain(trained, dataset):
-    return look(trained, dataset)
+def told():
+    return []
+
+
+@pytest.fixture(scope="module")
+def plain(trained, dataset, told):
+    return look(trained, dataset, progress=lambda *shares: told.append(shares))
+
+
+def test_every_check_that_is_done_is_told_and_the_last_ends_it(plain, told):
+    done, totals = zip(*told, strict=True)
+    assert len(done) == len(plain.checks)
+    assert sorted(set(done)) == list(done)
+    assert set(totals) == {done[-1]}
 
 
 def test_a_plain_net_passes_every_check(plain):

@@ -1,5 +1,6 @@
 """Did the attack converge? Checks 13 to 17 and 19; 23 and 24 have files of their own."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -21,17 +22,15 @@ _LAST = 10
 _NO_PATH = "no gradient arrives: Square has no path to look at"
 
 
-def check(scene: Scene, main: Main) -> tuple[Check, ...]:
-    return (
-        unbounded(scene),
-        grey(scene),
-        monotone(scene),
-        doubled(scene, main),
-        late(scene, main),
-        silent(scene, main),
-        binarized.check(scene),
-        selftest.check(scene),
-    )
+def check(scene: Scene, main: Main) -> Iterator[Check]:
+    yield unbounded(scene)
+    yield grey(scene)
+    yield monotone(scene)
+    yield doubled(scene, main)
+    yield late(scene, main)
+    yield silent(scene, main)
+    yield binarized.check(scene)
+    yield selftest.check(scene)
 
 
 def _attack(scene: Scene, steps: int, restarts: int = 1) -> Attack:

@@ -10,7 +10,6 @@ from buckler.attacks import APGD, OrthogonalPGD, Square
 from buckler.protocols import Attack
 from buckler.threats import LpBall
 
-_STEPS, _RESTARTS = 10, 10  # times those of the first look, and how many
 _TOGETHER = 16  # rows that are looked at at once
 
 
@@ -23,7 +22,7 @@ def stay(
     enough: int | None = None,
 ) -> Tensor:
     """Which of the rows (n,) bool stay unbroken by the white-box attack with ten times the steps,
-    ten restarts, the margin and each of the nearest classes as a target.
+    ten restarts (`Effort.again`), the margin and each of the nearest classes as a target.
 
     Args:
         loss: "ce": cross entropy alone, for the question whether it saturates.
@@ -44,15 +43,15 @@ def stay(
 
 def longer(scene: Scene, loss: str) -> tuple[Attack, ...]:
     """The white-box attack with much more effort, cheapest first."""
-    effort, goal = scene.effort, scene.threat.goal
+    effort, goal, again = scene.effort, scene.threat.goal, scene.effort.again
     if not scene.gradients:
-        return (Square(queries=10 * effort.queries),)
-    long = climb(_STEPS * effort.steps, _RESTARTS, loss)
+        return (Square(queries=again * effort.queries),)
+    long = climb(again * effort.steps, again, loss)
     if loss == "ce":
         return (long,)
     if goal.kind == "guarded":
-        orthogonal = OrthogonalPGD(steps=_STEPS * effort.steps)
+        orthogonal = OrthogonalPGD(steps=again * effort.steps)
         return (long,) if scene.threat.norm == "l1" else (long, orthogonal)
-    short = climb(effort.steps, _RESTARTS, loss)
+    short = climb(effort.steps, again, loss)
     targeted = APGD(steps=100, loss="pair", targets=9, name="targeted")
     return (replace(short, random_start=True), targeted, long)

@@ -1,6 +1,7 @@
 """Is the gradient true? Checks 3, 18, 21 and 22: does the loss do what its slope promises?"""
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -119,5 +120,8 @@ def _radius(scene: Scene, most: float) -> float:
     return min(eps / 2 / share, most)
 
 
-def check(scene: Scene, main: Main) -> tuple[Check, ...]:
-    return (saturation(scene, main), unstable(scene), fidelity(scene), cosine(scene))
+def check(scene: Scene, main: Main) -> Iterator[Check]:
+    yield saturation(scene, main)
+    yield unstable(scene)
+    yield fidelity(scene)
+    yield cosine(scene)
