@@ -9,12 +9,12 @@ or the battery's code change. `pip install --no-deps -r benchmarks/requirements-
 
 import argparse
 import ast
-import functools
 import hashlib
 import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -78,35 +78,35 @@ def main() -> None:
 def fixtures(effort: Effort, half: str | None) -> list[Json]:
     """The zoo on the digits, around nets that are trained in seconds."""
     data = nets.load_data("digits", None)
-    recipes = (
-        *nets.DIGITS,
-        nets.Recipe("digits, other", "digits", "digits", eps=0.1, epochs=20, seed=1),
-    )
-    made = [
-        fixture
-        for fixture in zoo(*(nets.load_net(recipe, data, None) for recipe in recipes))
-        if half in (None, fixture.half)
-    ]
+    made = [fixture for fixture in on_digits(data) if half in (None, fixture.half)]
     rows = []
     for at, fixture in enumerate(made, 1):
-        found = kept(
-            f"fixture {fixture.name}", repr(effort), lambda f=fixture: _fixture(f, data, effort)
-        )
-        flags = kept(f"flags {fixture.name}", "", lambda f=fixture: _flags(f.model, data))
+        name, work = fixture.name, partial(_fixture, fixture, data, effort)
+        found = kept(f"fixture {name}", repr(effort), work)
+        flags = kept(f"flags {name}", "", partial(_flags, fixture.model, data))
         rows.append({**found, "half": fixture.half, "expected": fixture.expected, **flags})
         say(f"fixture {at} of {len(made)}, {fixture.expected} expected", found)
     return rows
 
 
-def _fixture(fixture: Fixture, data: nets.Data, effort: Effort) -> Json:
-    eps = _EPS["digits"]
-    target = bare(fixture.model, data, fixture.name)
+def on_digits(data: nets.Data) -> tuple[Fixture, ...]:
+    other = nets.Recipe("digits, other", "digits", "digits", eps=0.1, epochs=20, seed=1)
+    return zoo(*(nets.load_net(recipe, data, None) for recipe in (*nets.DIGITS, other)))
+
+
+def judge(fixture: Fixture, data: nets.Data, effort: Effort) -> Json:
+    """What the battery says of it."""
     inner = fixture.undefended
     undefended = None if inner is None else bare(inner, data, "undefended")
+    target, threat = bare(fixture.model, data, fixture.name), LpBall("linf", _EPS["digits"])
     x, y = some(data, 2 * effort.rows)
-    found = told(
-        lambda: battery(target, x, y, LpBall("linf", eps), effort=effort, undefended=undefended)
-    )
+    return told(lambda: battery(target, x, y, threat, effort=effort, undefended=undefended))
+
+
+def _fixture(fixture: Fixture, data: nets.Data, effort: Effort) -> Json:
+    eps, target = _EPS["digits"], bare(fixture.model, data, fixture.name)
+    x, y = some(data, 2 * effort.rows)
+    found = judge(fixture, data, effort)
     view = target.view if found["naive"] else None
     return {
         "part": "fixture",
@@ -159,26 +159,19 @@ def told(work: Callable[[], Battery]) -> Json:
 
 def honest(effort: Effort, folder: Path | None, quick: bool) -> list[Json]:
     """Nets without a trick: ordinary, adversarially trained, trained by bounds (published)."""
-    seeds = range(10, 12) if quick else range(10, 15)
     recipes = [
-        nets.Recipe(
-            f"digits, eps {eps:g}, seed {seed}", "digits", "digits", eps=eps, epochs=12, seed=seed
-        )
-        for seed in seeds
+        nets.Recipe(f"digits, eps {eps:g}, seed {seed}", "digits", "digits", eps, 8, seed, steps=3)
+        for seed in (range(10, 12) if quick else range(10, 15))
         for eps in (0.0, 0.1, 0.15)
     ]
-    recipes += [*nets.TRAINED, *nets.PUBLISHED] if folder else []
+    recipes += [*nets.PUBLISHED, *nets.TRAINED] if folder else []
     rows = []
     for at, recipe in enumerate(recipes, 1):
         data = nets.load_data(recipe.data, folder)
         net = nets.load_net(recipe, data, folder)
         eps = recipe.known[0][0] if recipe.known else _EPS[recipe.data]
-        settings = repr((effort, recipe.key, eps))
-        found = kept(
-            f"honest {recipe.name}",
-            settings,
-            lambda a=(net, data, recipe.name, eps): _honest(*a, effort),
-        )
+        work = partial(_honest, net, data, recipe.name, eps, effort)
+        found = kept(f"honest {recipe.name}", repr((effort, recipe.key, eps)), work)
         say(f"honest net {at} of {len(recipes)}", found)
         rows.append(found)
     return rows
@@ -196,7 +189,7 @@ def cost(folder: Path) -> list[Json]:
     data = nets.load_data(recipe.data, folder)
     net = nets.load_net(recipe, data, folder)
     eps, effort = _EPS[recipe.data], Effort()
-    found = kept("cost", repr(effort), lambda: _honest(net, data, recipe.name, eps, effort))
+    found = kept("cost", repr(effort), partial(_honest, net, data, recipe.name, eps, effort))
     say("cost", found)
     return [{**found, "part": "cost", "name": f"{recipe.name}, default effort"}]
 
@@ -232,7 +225,7 @@ def kept(name: str, settings: str, work: Callable[[], Json]) -> Json:
     return row
 
 
-@functools.cache
+@cache
 def _code(path: Path) -> str:
     """What the file does, whatever its comments and docstrings say."""
     tree = ast.parse(path.read_text())

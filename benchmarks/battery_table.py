@@ -47,18 +47,24 @@ def table(rows: list[Json]) -> str:
     zoo_ = [row for row in rows if row["part"] == "fixture"]
     lines += [f"| {' | '.join(_cells(row))} |" for row in zoo_]
     if zoo_:
-        wrong = [row for row in zoo_ if row["naive_masked"] != (row["expected"] != "PASS")]
+        wrong = [row for row in zoo_ if _masked(row) != (row["expected"] != "PASS")]
         silent = [row for row in zoo_ if bool(row["flags"]) != (row["expected"] != "PASS")]
         lines += [
             "",
             f"The norm test is wrong about {len(wrong)} of {len(zoo_)}, AutoAttack's flags ",
         ]
         lines[-1] += f"about {len(silent)} (a flag where PASS is right, or none where it is not)."
+    honest = [row for row in rows if row["part"] == "honest"]
+    if honest:
+        verdicts = [row["verdict"] for row in honest]
+        told = ", ".join(f"{verdicts.count(each)} {each}" for each in ("PASS", "WARN", "FAIL"))
+        masked = sum(_masked(row) for row in honest)
+        lines += ["", f"{len(honest)} honest nets: {told}; the norm test calls {masked} masked."]
     lines += ["", "| net | n | battery | norm test | CPU s | why |", "|---|---|---|---|---|---|"]
     for row in rows:
         if row["part"] != "fixture":
             said = [row["name"], str(row["n"]), row["verdict"], _norm(row), str(row["cpu_seconds"])]
-            lines.append(f"| {' | '.join([*said, '; '.join(row['marked'])])} |")
+            lines.append(f"| {' | '.join([*said, _why(row)])} |")
     return "\n".join(lines)
 
 
@@ -68,8 +74,18 @@ def _cells(row: Json) -> list[str]:
     return [
         row["name"], row["half"], row["expected"],
         row["verdict"] if right else f"**{row['verdict']}**",
-        _norm(row), "; ".join(row["flags"]) or "none", *left, "; ".join(row["marked"]),
+        _norm(row), "; ".join(row["flags"]) or "none", *left, _why(row),
     ]  # fmt: skip
+
+
+def _why(row: Json) -> str:
+    """The checks that warn or fail; what they measured stands in the JSON beside."""
+    return "; ".join(text.partition(":")[0] for text in row["marked"])
+
+
+def _masked(row: Json) -> bool:
+    """What the norm test says; no gradient at all is a small one."""
+    return row["naive_masked"] is not False
 
 
 def _norm(row: Json) -> str:

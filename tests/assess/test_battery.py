@@ -21,6 +21,7 @@ from buckler.assess.battery.zoo import (
     Scaled,
     Shattered,
     Softmaxed,
+    zoo,
 )
 from buckler.assess.target import Target
 from buckler.errors import UsageError
@@ -90,6 +91,16 @@ def test_the_file_of_it_is_json_and_asks_six_questions(plain):
 def test_the_same_seed_gives_the_same_battery(plain, trained, dataset):
     again = look(trained, dataset)
     assert dataclasses.replace(again, seconds=0) == dataclasses.replace(plain, seconds=0)
+
+
+@pytest.mark.parametrize(
+    "name", ["temperature 100", "median filter", "detached graph", "dropout left on"]
+)
+def test_some_of_the_zoo_in_small(trained, dataset, name):
+    """The whole of it, on nets that learnt more: tests/benchmarks/test_battery_zoo.py, slow."""
+    fixture = next(each for each in zoo(trained, trained, trained) if each.name == name)
+    inner = None if fixture.undefended is None else target(fixture.undefended, dataset)
+    assert look(fixture.model, dataset, undefended=inner).verdict == fixture.expected
 
 
 def test_large_logits_fail_and_small_ones_do_not(trained, dataset):

@@ -32,7 +32,7 @@ class _Handed(TorchDispatchMode):
     """Within it, in this thread, operations that draw do so from the generator given."""
 
     def __init__(self, generator: torch.Generator) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.generator = generator
 
     def __torch_dispatch__(
