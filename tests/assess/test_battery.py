@@ -11,6 +11,8 @@ from buckler.assess import Effort, battery, of_model
 from buckler.assess.battery import QUESTIONS, naive_test
 from buckler.assess.battery.check import DECISIVE, Battery, Check, absent
 from buckler.assess.battery.deployed import runs_autograd
+from buckler.assess.battery.scene import set_up
+from buckler.assess.battery.second_look import stay
 from buckler.assess.battery.selftest import _broken, _Line
 from buckler.assess.battery.zoo import (
     Decoy,
@@ -114,6 +116,7 @@ def test_rounded_inputs_fail(trained, dataset):
     found = look(Rounded(trained, 3), dataset)
     assert found.verdict == "FAIL"
     assert marks(found)[2] == "fail"
+    assert marks(found)[3] == marks(found)[9] == "does not apply"  # as where the graph is cut
 
 
 def test_a_cut_graph_fails_and_scores_still_look(trained, dataset):
@@ -255,3 +258,30 @@ def test_a_wrong_gradient_is_beaten_by_others(trained, dataset):
     found = look(Misled(trained), dataset)
     assert found.verdict == "FAIL"
     assert "fail" in (marks(found)[9], marks(found)[10])  # scores, or a distilled twin, do better
+
+
+def counting_scene(dataset, trained, monkeypatch, stays):
+    """A scene of 60 rows, of which `stays` withstand every attack; and the rows looked at."""
+    x = dataset["test"].x[:1].expand(60, 1, 8, 8)
+    made = target(trained, dataset)
+    scene = set_up(made, x, made.answer(x)[0], THREAT, SMALL, 0, None)
+    looked = []
+
+    def broken(self, attack, among, threat=None):
+        looked.append(among.nonzero()[:, 0].tolist())
+        return among & (torch.arange(60) >= stays)
+
+    monkeypatch.setattr(type(scene), "broken", broken)
+    return scene, looked
+
+
+@pytest.mark.parametrize(("stays", "seen"), [(60, 16), (5, 16), (2, 60)])
+def test_a_second_look_ends_once_the_answer_is_known(dataset, trained, monkeypatch, stays, seen):
+    scene, looked = counting_scene(dataset, trained, monkeypatch, stays)
+    look = stay(scene, torch.ones(60, dtype=torch.bool), enough=3)
+    assert len({row for rows in looked for row in rows}) == int(look.at.sum()) == seen
+    assert int(look.stuck.sum()) == min(stays, seen)
+    looked.clear()
+    look = stay(scene, torch.arange(60) < 3, enough=3)  # no more than 3 can stay
+    assert not looked
+    assert not look.at.any()

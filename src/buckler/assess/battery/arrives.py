@@ -45,6 +45,12 @@ def zeros(scene: Scene) -> Check:
     return Check(2, name, ARRIVES, worst, limit, mark, said)
 
 
+def flat(scene: Scene) -> bool:
+    """Whether no row has a slope to climb, not even on the margin: the graph might as well be cut,
+    and ten times the steps from a point that never moves tell nothing."""
+    return bool((scene.slope(margin)[0] == 0).all())
+
+
 def probabilities(scene: Scene) -> Check:
     """4: outputs that are probabilities already: gradients vanish through the softmax."""
     name, limit = "probabilities instead of logits", "rows in [0, 1] that sum to 1 warn"
@@ -74,7 +80,7 @@ def _answer(scene: Scene, x: Tensor) -> Tensor:
 
 
 def check(scene: Scene) -> Iterator[Check]:
-    """2, 4 and 25; what comes of 1 decides how the rest is attacked."""
+    """2, 4 and 25; what comes of 1 and 2 decides how the rest is attacked."""
     yield zeros(scene)
     yield probabilities(scene)
     yield parity(scene)

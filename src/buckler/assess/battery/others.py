@@ -41,8 +41,9 @@ def check(scene: Scene, main: Main) -> Iterator[Check]:
             yield found
             continue
         if _suspect(scene, found):
-            stuck |= stay(scene, found.rows & ~looked)
-            looked |= found.rows
+            known = int((found.rows & stuck).sum())
+            look = stay(scene, found.rows & ~looked, enough=scene.limit - known)
+            looked, stuck = looked | look.at, stuck | look.stuck
         yield _marked(scene, found, stuck)
 
 
@@ -58,7 +59,7 @@ def _marked(scene: Scene, found: _Found, stuck: Tensor) -> Check:
     said = f"{found.said} broke {count} rows that the main attack left"
     if _suspect(scene, found):
         said += f"; {stays} of those looked at twice stay"
-    mark: Mark = "fail" if stays > scene.limit else "pass"
+    mark: Mark = "fail" if _suspect(scene, found) and stays > scene.limit else "pass"
     return Check(found.number, found.name, OTHERS, count / scene.n, limit, mark, said)
 
 

@@ -66,6 +66,8 @@ def _looked(scene: Scene) -> Iterator[Check]:
     if whole.mark == "fail":  # what is left is scores and answers, as where there is no gradient
         scene = replace(scene, gradients=False)
     yield from arrives.check(scene)
+    if scene.gradients and arrives.flat(scene):
+        scene = replace(scene, gradients=False)
     main = main_attack(scene)
     yield from true.check(scene, main)
     yield from converged.check(scene, main)

@@ -40,7 +40,7 @@ def saturation(scene: Scene, main: Main) -> Check:
     gap = float(freed.float().mean())
     said = f"{int(extra.sum())} rows fell to the margin alone, {int(freed.sum())} of them to "
     said += f"logits / {factor:.3g}"
-    stuck = int(stay(scene, freed, loss="ce").sum()) if gap > GAP else 0
+    stuck = int(stay(scene, freed, loss="ce").stuck.sum()) if gap > GAP else 0
     if gap > GAP:
         said += f"; {stuck} of those looked at twice stay on the cross entropy as it is"
     return Check(3, name, TRUE, gap, limit, "fail" if stuck > scene.limit else "pass", said)
