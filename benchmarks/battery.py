@@ -56,17 +56,18 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, help="folder of fashion-mnist, mnist, cifar10-20k")
     parser.add_argument("--only", choices=PARTS, action="append", help="this part alone")
     parser.add_argument("--half", choices=("tuned", "judged"), help="fixtures of this half alone")
+    parser.add_argument("--kept", action="store_true", help="what is kept already, no net more")
     parser.add_argument("--threads", type=int, default=2)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     effort, parts = QUICK if asked.quick else MEASURED, asked.only or PARTS
     rows: list[Json] = []
     if "fixtures" in parts:
-        rows += fixtures(effort, asked.half)
+        rows += fixtures(effort, asked.half, not asked.kept)
     if "honest" in parts:
-        rows += honest(effort, asked.data_dir, asked.quick)
+        rows += honest(effort, asked.data_dir, asked.quick, not asked.kept)
     if "cost" in parts and asked.data_dir:
-        rows += cost(asked.data_dir)
+        rows += cost(asked.data_dir, not asked.kept)
     command = "python -m benchmarks.battery" + (" --quick" if asked.quick else "")
     command += " --data-dir DIR" if asked.data_dir else ""
     command += "".join(f" --only {part}" for part in asked.only or ())
@@ -75,15 +76,18 @@ def main() -> None:
     print(f"wrote {path}")
 
 
-def fixtures(effort: Effort, half: str | None) -> list[Json]:
+def fixtures(effort: Effort, half: str | None, more: bool) -> list[Json]:
     """The zoo on the digits, around nets that are trained in seconds."""
     data = nets.load_data("digits", None)
     made = [fixture for fixture in on_digits(data) if half in (None, fixture.half)]
     rows = []
     for at, fixture in enumerate(made, 1):
         name, work = fixture.name, partial(_fixture, fixture, data, effort)
-        found = kept(f"fixture {name}", repr(effort), work)
-        flags = kept(f"flags {name}", "", partial(_flags, fixture.model, data))
+        found = kept(f"fixture {name}", repr(effort), work if more else None)
+        flagged = partial(_flags, fixture.model, data)
+        flags = kept(f"flags {name}", "", flagged if more else None)
+        if found is None or flags is None:
+            continue
         rows.append({**found, "half": fixture.half, "expected": fixture.expected, **flags})
         say(f"fixture {at} of {len(made)}, {fixture.expected} expected", found)
     return rows
@@ -157,7 +161,7 @@ def told(work: Callable[[], Battery]) -> Json:
     }
 
 
-def honest(effort: Effort, folder: Path | None, quick: bool) -> list[Json]:
+def honest(effort: Effort, folder: Path | None, quick: bool, more: bool) -> list[Json]:
     """Nets without a trick: ordinary, adversarially trained, trained by bounds (published)."""
     recipes = [
         nets.Recipe(f"digits, eps {eps:g}, seed {seed}", "digits", "digits", eps, 8, seed, steps=3)
@@ -167,29 +171,31 @@ def honest(effort: Effort, folder: Path | None, quick: bool) -> list[Json]:
     recipes += [*nets.PUBLISHED, *nets.TRAINED] if folder else []
     rows = []
     for at, recipe in enumerate(recipes, 1):
-        data = nets.load_data(recipe.data, folder)
-        net = nets.load_net(recipe, data, folder)
         eps = recipe.known[0][0] if recipe.known else _EPS[recipe.data]
-        work = partial(_honest, net, data, recipe.name, eps, effort)
-        found = kept(f"honest {recipe.name}", repr((effort, recipe.key, eps)), work)
-        say(f"honest net {at} of {len(recipes)}", found)
-        rows.append(found)
+        work = partial(_honest, recipe, folder, eps, effort)
+        settings = repr((effort, recipe.key, eps))
+        found = kept(f"honest {recipe.name}", settings, work if more else None)
+        if found is not None:
+            say(f"honest net {at} of {len(recipes)}", found)
+            rows.append(found)
     return rows
 
 
-def _honest(net: nn.Module, data: nets.Data, name: str, eps: float, effort: Effort) -> Json:
-    x, y = some(data, 2 * effort.rows)
-    found = told(lambda: battery(bare(net, data, name), x, y, LpBall("linf", eps), effort=effort))
-    return {"part": "honest", "name": name, "eps": eps, **found}
-
-
-def cost(folder: Path) -> list[Json]:
-    """A residual net on 32×32 colour images, hardened: rows stand, so that every check works."""
-    recipe = nets.TRAINED[3]
+def _honest(recipe: nets.Recipe, folder: Path | None, eps: float, effort: Effort) -> Json:
     data = nets.load_data(recipe.data, folder)
-    net = nets.load_net(recipe, data, folder)
-    eps, effort = _EPS[recipe.data], Effort()
-    found = kept("cost", repr(effort), partial(_honest, net, data, recipe.name, eps, effort))
+    target = bare(nets.load_net(recipe, data, folder), data, recipe.name)
+    x, y = some(data, 2 * effort.rows)
+    found = told(lambda: battery(target, x, y, LpBall("linf", eps), effort=effort))
+    return {"part": "honest", "name": recipe.name, "eps": eps, **found}
+
+
+def cost(folder: Path, more: bool) -> list[Json]:
+    """A residual net on 32×32 colour images, hardened: rows stand, so that every check works."""
+    recipe, effort = nets.TRAINED[3], Effort()
+    work = partial(_honest, recipe, folder, _EPS[recipe.data], effort)
+    found = kept("cost", repr(effort), work if more else None)
+    if found is None:
+        return []
     say("cost", found)
     return [{**found, "part": "cost", "name": f"{recipe.name}, default effort"}]
 
@@ -212,14 +218,17 @@ def some(data: nets.Data, count: int) -> tuple[Tensor, Tensor]:
     return data.x_test[rows], data.y_test[rows]
 
 
-def kept(name: str, settings: str, work: Callable[[], Json]) -> Json:
-    """work(), kept under a name with the hash of its settings and of the battery's code."""
+def kept(name: str, settings: str, work: Callable[[], Json] | None) -> Json | None:
+    """work(), kept under a name with the hash of its settings and of the battery's code; None if
+    it is not there and there is no work either."""
     folder = Path(zoo.__code__.co_filename).parent
     sources = [folder / "zoo.py"] if name.startswith("flags") else sorted(folder.glob("*.py"))
     content = settings + "".join(_code(path) for path in sources)
     key = hashlib.sha256(content.encode()).hexdigest()[:12]
     path = CACHE / f"{''.join(c if c.isalnum() else '-' for c in name)}-{key}.json"
     if not path.exists():
+        if work is None:
+            return None
         files.write_json(path, work())
     row: Json = json.loads(path.read_bytes())
     return row

@@ -71,7 +71,10 @@ def test_a_wrong_verdict_misses_its_halfs_bar_and_the_baselines_errors_are_count
         row("b", "PASS", "FAIL", "judged", masked=False, flags=["dynamic"]),
         row("c", "FAIL", "FAIL", "judged", masked=True, flags=[]),
     ]
-    assert [(bar.value, bar.met) for bar in battery_table.bars(rows)] == [(1.0, True), (0.5, False)]
+    looked_at, tuned, judged, honest = battery_table.bars(rows)
+    assert [(bar.value, bar.met) for bar in (tuned, judged)] == [(1.0, True), (0.5, False)]
+    assert not looked_at.met
+    assert not honest.met  # nothing measured is no bar met
     said = battery_table.table(rows)
     assert "norm test is wrong about 2 of 3, AutoAttack's flags about 1" in said
     assert "| b | judged | FAIL | **PASS** |" in said
@@ -84,7 +87,7 @@ def test_honest_nets_that_fail_are_counted_with_their_interval() -> None:
          "part": "honest"}
         for i in range(22)
     ]  # fmt: skip
-    failed, looked_at = battery_table.bars(nets_)
+    _, failed, looked_at = battery_table.bars(nets_)
     assert failed.value == pytest.approx(2 / 22)
     assert not failed.met
     assert failed.interval is not None
@@ -105,6 +108,7 @@ def test_what_was_measured_is_kept_until_the_batterys_code_changes(
     for settings in ("a", "a", "b"):
         assert benchmark.kept("net", settings, work) == {"verdict": "PASS"}
     assert len(asked) == 2
+    assert benchmark.kept("net", "c", None) is None
     file = tmp_path / "code.py"
     codes = []
     for text in ('"""One."""\na = 1\n', '"""Two."""\na = 1  # why\n', "a = 2\n"):
