@@ -70,6 +70,7 @@ def main() -> None:
         rows += cost(asked.data_dir, not asked.kept)
     command = "python -m benchmarks.battery" + (" --quick" if asked.quick else "")
     command += " --data-dir DIR" if asked.data_dir else ""
+    command += " --kept" if asked.kept else ""
     command += "".join(f" --only {part}" for part in asked.only or ())
     partial = asked.quick or asked.half or asked.only
     path = write_results("battery", command, rows, bars(rows), table(rows), bool(partial))
