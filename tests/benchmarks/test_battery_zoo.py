@@ -47,8 +47,14 @@ def test_no_fixture_is_left_out_and_both_halves_have_both_kinds(zoo: Any) -> Non
         assert {"PASS", "WARN", "FAIL"} == set(kinds)
 
 
+MISSED = pytest.mark.xfail(reason="fails at 80 rows: docs/decisions/016", strict=False)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(each, marks=MISSED if each == "decoy gradient" else ()) for each in EXPECTED],
+)
 def test_it_is_judged_as_it_is_built(zoo: Any, name: str) -> None:
     data, made = zoo
     found = benchmark.judge(made[name], data, benchmark.QUICK)
