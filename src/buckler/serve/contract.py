@@ -68,7 +68,7 @@ def request_body(
     count = math.prod(spec.shape)
     flat = {"type": "array", "items": numbers, "minItems": count, "maxItems": count}
     nested = {"type": "array", "items": {"type": "array"}, "description": f"shape {spec.shape}"}
-    row = flat if len(spec.shape) == 1 else {"anyOf": [flat, nested]}
+    row: dict[str, Any] = flat if len(spec.shape) == 1 else {"anyOf": [flat, nested]}
     if table is not None:
         row = {"anyOf": [row, schema(table)]}
     rows = {"type": "array", "items": row, "minItems": 1, "maxItems": max_rows}
