@@ -1,6 +1,7 @@
 """What the event loop parses itself, and what goes to a thread because it takes long."""
 
 from collections.abc import Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -85,10 +86,10 @@ def test_broken_json_is_refused_at_once(client: TestClient, hops: list[int], val
 
 def test_one_entry_is_not_copied() -> None:
     queue: Queue[Any] = Queue(10, 1000)
-    first, second = Entry(torch.zeros(2, 3), 1.0), Entry(torch.ones(3, 3), 1.0)
+    first, second = (Entry(x, 1.0, Future()) for x in (torch.zeros(2, 3), torch.ones(3, 3)))
     queue.put(first)
     alone = queue.take(9).x()
     assert alone.data_ptr() == first.x.data_ptr()
     queue.put(second)
-    queue.put(Entry(torch.zeros(2, 3), 1.0))
+    queue.put(Entry(torch.zeros(2, 3), 1.0, Future()))
     assert queue.take(9).x().tolist() == [[1.0] * 3] * 3 + [[0.0] * 3] * 2
