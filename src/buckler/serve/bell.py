@@ -13,10 +13,10 @@ class Bell:
 
     def __init__(self) -> None:
         self._ear, self._hammer = os.pipe()
-        os.set_blocking(self._hammer, False)
-        self._poll = select.poll()
-        self._poll.register(self._ear, select.POLLIN)
-        weakref.finalize(self, _close, self._ear, self._hammer)
+        for end in (self._ear, self._hammer):
+            os.set_blocking(end, False)
+        # Not at the interpreter's exit: a thread may wait still.
+        weakref.finalize(self, _close, self._ear, self._hammer).atexit = False
 
     def ring(self) -> None:
         """End the wait that goes on, or else the next. Hold no lock that the other one wants."""
@@ -24,8 +24,11 @@ class Bell:
             os.write(self._hammer, b"!")
 
     def wait(self, seconds: float) -> None:
-        """Until it rings, for so many seconds at most. One thread at a time."""
-        if self._poll.poll(min(max(seconds, 0.0), 3600.0) * 1000):
+        """Until it rings, for so many seconds at most."""
+        poll = select.poll()
+        poll.register(self._ear, select.POLLIN)
+        poll.poll(min(max(seconds, 0.0), 3600.0) * 1000)
+        with contextlib.suppress(BlockingIOError):  # none, or another who waited took it
             os.read(self._ear, 4096)
 
 
