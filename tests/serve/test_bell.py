@@ -43,3 +43,19 @@ def test_it_leaves_nothing_open() -> None:
     for end in ends:
         with pytest.raises(OSError, match="Bad file"):
             os.fstat(end)
+
+
+def test_two_may_wait_and_no_ring_keeps_one_of_them() -> None:
+    bell, woke = Bell(), threading.Semaphore(0)
+
+    def wait() -> None:
+        bell.wait(0.2)
+        woke.release()
+
+    threads = [threading.Thread(target=wait) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    bell.ring()
+    for thread in threads:
+        assert woke.acquire(timeout=30)
+        thread.join()
