@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
@@ -12,12 +12,15 @@ from fastapi import Request
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 from torch import Tensor
 
 from buckler.errors import DataError
 from buckler.inputs import InputSpec
+from buckler.serve.head import head_of
 from buckler.serve.inflate import CODINGS, inflated, too_large
 from buckler.serve.inputs import Inputs
+from buckler.serve.quick import is_quick
 from buckler.serve.refusal import RefusedError, busy
 from buckler.serve.rows import rows_from_json
 from buckler.serve.settings import Settings
@@ -52,12 +55,13 @@ class Intake:
 
         Raises: DataError for what the guard cannot take; RefusedError 408, 413, 415, 429 or 504.
         """
-        kind = _kind(request.headers)
+        kind = _kind(head_of(request.scope))
         async with self.content(request, until) as content:
             files: Sequence[bytes | bytearray] = [content]
             if kind == "multipart/form-data":
                 files = await _files(request.headers, bytes(content), self._settings.max_rows)
-            if kind == "application/json" and len(content) <= QUICK:
+            quick = len(content) <= QUICK if kind == "application/json" else is_quick(files[0])
+            if quick and len(files) == 1:
                 return self._parse(kind, files, until)
             return await self.in_thread(lambda: self._parse(kind, files, until), until)
 
@@ -67,16 +71,17 @@ class Intake:
 
         Raises: RefusedError 408, 413, 415, 429 or 504.
         """
-        coding = _coding(request.headers)
+        head = head_of(request.scope)
+        coding = _coding(head)
         limit = self._settings.max_body_bytes
-        size = _expected(request.headers, limit)
+        size = _expected(head, limit)
         # What is packed may become as large as is allowed.
         size = size if coding == "identity" else limit
         if self._reading + size > self._settings.max_reading_bytes:
             raise busy(f"{self._reading} bytes of bodies are being read", 1, "reading")
         self._reading += size
         try:
-            content: bytes | bytearray = await _in_time(request, limit, until)
+            content = await _in_time(request, limit, until)
             if coding != "identity":
                 content = await self.in_thread(lambda: inflated(content, coding, limit), until)
             yield content
@@ -116,10 +121,11 @@ def images(files: Sequence[bytes | bytearray], spec: InputSpec, until: float, wh
             if len(files) == 1:
                 raise
             raise DataError(f"{what} {number} of {len(files)}: {error}") from None
-    return Inputs(spec.check(torch.cat(found)), tuple(map(bytes, files)))
+    x = found[0] if len(found) == 1 else torch.cat(found)
+    return Inputs(spec.check(x), tuple(map(bytes, files)))
 
 
-async def _in_time(request: Request, limit: int, until: float) -> bytearray:
+async def _in_time(request: Request, limit: int, until: float) -> bytes | bytearray:
     try:
         async with asyncio.timeout_at(until):
             return await read_body(request, limit)
@@ -127,18 +133,27 @@ async def _in_time(request: Request, limit: int, until: float) -> bytearray:
         raise RefusedError(408, "the body was not there in time: send it faster") from None
 
 
-async def read_body(request: Request, limit: int) -> bytearray:
-    """The whole body. Raises: RefusedError 413 once more than `limit` bytes must come."""
-    _expected(request.headers, limit)
-    content = bytearray()
-    async for chunk in request.stream():
+async def read_body(request: Request, limit: int) -> bytes | bytearray:
+    """The whole body, not copied where it comes in one piece.
+
+    Raises: RefusedError 413 once more than `limit` bytes must come; ClientDisconnect.
+    """
+    _expected(head_of(request.scope), limit)
+    content, more = bytearray(), True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk, more = message.get("body", b""), message.get("more_body", False)
         if len(content) + len(chunk) > limit:
             raise too_large(limit)
+        if not (more or content):
+            return bytes(chunk)
         content += chunk
     return content
 
 
-def _expected(headers: Headers, limit: int) -> int:
+def _expected(headers: Mapping[str, str], limit: int) -> int:
     """The most bytes that may come. Raises: RefusedError 413 if the caller says more than `limit`.
 
     More than was said never comes: the server reads the rest as the next request.
@@ -152,7 +167,7 @@ def _expected(headers: Headers, limit: int) -> int:
     return int(declared)
 
 
-def _kind(headers: Headers) -> str:
+def _kind(headers: Mapping[str, str]) -> str:
     """The body's media type. Raises: RefusedError 415 for one that no input has."""
     given = parse_options_header(headers.get("content-type"))[0].decode("latin-1").lower()
     if given.startswith("image/") or given in ("multipart/form-data", "application/json"):
@@ -160,7 +175,7 @@ def _kind(headers: Headers) -> str:
     raise RefusedError(415, f"the Content-Type must be {_KINDS}. Got {given[:80]!r}")
 
 
-def _coding(headers: Headers) -> str:
+def _coding(headers: Mapping[str, str]) -> str:
     """The body's content coding. Raises: RefusedError 415 for one that is not taken."""
     given = headers.get("content-encoding", "identity").strip().lower()
     if given not in CODINGS:
