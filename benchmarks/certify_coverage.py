@@ -30,7 +30,7 @@ def coverage(alpha: float, true: float, runs: int, seed: int) -> dict[str, Any]:
             hits = int(rng.binomial(len(copies), p))
             return torch.tensor([hits, len(copies) - hits])
 
-        reached, took = climb(drawn, 0, bars, N, -np.log(alpha), -np.log(GIVE_UP))
+        reached, took = climb(drawn, 0, bars, N, alpha, GIVE_UP)
         wrong += reached > 0 and sorted(radii)[reached - 1] >= true
         used += took
     rate = wilson(wrong, runs)

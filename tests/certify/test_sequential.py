@@ -2,14 +2,15 @@
 logits (x₀, 0), so that class 0 answers with probability Φ(x₀ / σ) and the true radius is x₀."""
 
 import math
+from itertools import pairwise, product
 
 import pytest
 import torch
-from scipy.stats import binom, norm
+from scipy.stats import binom
 
 from buckler.certify import certify, certify_at
+from buckler.certify.sequential import climb, looks
 from buckler.errors import UsageError
-from buckler.stats import share_e
 from buckler.testing import LinearModel
 
 SIGMA = 0.5
@@ -72,17 +73,34 @@ def test_a_row_does_not_depend_on_the_others_nor_on_the_batch() -> None:
     assert alone == together[1:2]
 
 
-def test_the_bets_keep_their_promise_in_closed_form() -> None:
-    """The mean of an e-process under its null is 1 at the border and less below it."""
-    for most in (0.5, 0.9, 0.999):
-        for share in (most, most * 0.9):
-            mean = sum(
-                float(binom.pmf(k, 40, share)) * math.exp(share_e(k, 40, most)) for k in range(41)
-            )
-            assert mean == pytest.approx(1.0) if share == most else mean < 1.0
-    assert share_e(5000, 5000, float(norm.cdf(3))) == pytest.approx(
-        5000 * -math.log(float(norm.cdf(3))), abs=math.log(17)
-    )
+def test_looking_often_keeps_alpha_by_enumeration() -> None:
+    """At the border itself: the exact probability that a look passes, over all counts at all looks
+    of 52 draws."""
+    bar, n, alpha = 0.8, 52, 0.05
+    steps = [upto - before for before, upto in pairwise([0, *looks(n)])]
+    chances = [[float(binom.pmf(k, step, bar)) for k in range(step + 1)] for step in steps]
+    wrong = total = 0.0
+    for path in product(*(range(step + 1) for step in steps)):
+        chance = math.prod(each[k] for each, k in zip(chances, path, strict=True))
+        counted = iter(path)
+        reached, used = climb(
+            lambda copies, k=counted: torch.tensor([next(k)]), 0, [bar], n, alpha, 0
+        )
+        total += chance
+        wrong += chance * reached
+        assert used in looks(n)
+    assert total == pytest.approx(1)
+    assert 0.3 * alpha < wrong <= alpha
+
+
+def test_the_last_look_has_half_of_alpha() -> None:
+    assert looks(40) == [32, 40]
+    assert looks(10) == [10], "one look has all of it"
+    edge = int(binom.isf(0.025, 40, 0.5)) + 1
+    for hits, passes in ((edge, 1), (edge - 1, 0)):
+        first = iter([hits - 8 if hits > 24 else 16, 8])
+        reached, _ = climb(lambda copies, k=first: torch.tensor([next(k)]), 0, [0.5], 40, 0.05, 0)
+        assert reached == passes
 
 
 def test_bad_budgets() -> None:

@@ -2,16 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from math import log
 from typing import Final
 
+from scipy.special import bdtr, bdtrc
 from scipy.stats import norm
 from torch import Tensor
 
 from buckler.certify.smoothing import check_budget, counts
 from buckler.errors import UsageError
 from buckler.protocols import Classifier, Progress
-from buckler.stats import share_e
 from buckler.verdict import Certificate
 
 _FIRST: Final = 32  # draws before the first look
@@ -37,9 +36,11 @@ def certify_at(
 
     The promise is that of `certify`: with probability at least 1 − alpha over a row's draws, the
     smoothed classifier answers `label` within `radius`. n0 draws guess the label and are not used
-    again. Fresh ones then bet against "its probability is at most Φ(radius / sigma)": an e-process
-    keeps alpha at every look, so a clear row takes some dozens of draws and only a row at the
-    border takes `n`. A larger radius counts only once all smaller ones are certified, which keeps
+    again. Fresh ones then test "its probability is at most Φ(radius / sigma)" at looks that are
+    fixed beforehand, by exact binomial tails that share alpha among them (alpha spending, Lan and
+    DeMets 1983; half of it at the last look, so that n draws certify nearly what they would without
+    looks): a clear row takes some dozens of draws and only a row at the border takes `n`. A larger
+    radius counts only once all smaller ones are certified, which keeps
     alpha for all of them together (fixed-sequence testing: the smallest false one must fall
     first).
 
@@ -53,27 +54,44 @@ def certify_at(
 
     Raises: UsageError for sigma <= 0, no radius, or one that n draws cannot reach.
     """
-    check_budget(sigma, n0, alpha)
-    wanted = sorted(radii)
-    if not wanted or wanted[0] <= 0:
-        raise UsageError(f"certify_at needs radii > 0. Got {list(radii)}")
-    bars = [float(norm.cdf(radius / sigma)) for radius in wanted]
-    if share_e(n, n, bars[-1]) < log(1 / alpha):
-        raise UsageError(
-            f"{n} draws can never certify radius {wanted[-1]:g} at sigma {sigma:g} and alpha "
-            f"{alpha:g}: take more draws, or a larger sigma"
-        )
+    wanted, bars = sorted(radii), bars_of(sigma, radii, n, n0, alpha)
     found = []
     ids = range(len(x)) if rows is None else rows.tolist()
     for index, row in enumerate(ids):
         drawn = partial(counts, model, x[index], sigma, seed=seed, row=row, batch=batch)
         guess = int(drawn(range(n0), purpose="guess").argmax())
-        fresh = partial(drawn, purpose="bet")
-        reached, used = climb(fresh, guess, bars, n, log(1 / alpha), log(1 / give_up))
+        fresh = partial(drawn, purpose="test")
+        reached, used = climb(fresh, guess, bars, n, alpha, give_up)
         label, radius = (guess, wanted[reached - 1]) if reached else (None, 0.0)
         found.append(Certificate(label, radius, sigma, alpha, used))
         if progress is not None:
             progress(index + 1, len(x))
+    return found
+
+
+def bars_of(sigma: float, radii: Sequence[float], n: int, n0: int, alpha: float) -> list[float]:
+    """What the guess's probability must pass for each radius, smallest first.
+
+    Raises: UsageError as certify_at does.
+    """
+    check_budget(sigma, n0, alpha)
+    wanted = sorted(radii)
+    if not wanted or wanted[0] <= 0:
+        raise UsageError(f"certify_at needs radii > 0. Got {list(radii)}")
+    bars = [float(norm.cdf(radius / sigma)) for radius in wanted]
+    if bars[-1] ** n > alpha * _spent(looks(n))[-1]:
+        raise UsageError(
+            f"{n} draws can never certify radius {wanted[-1]:g} at sigma {sigma:g} and alpha "
+            f"{alpha:g}: take more draws, or a larger sigma"
+        )
+    return bars
+
+
+def looks(n: int) -> list[int]:
+    """The numbers of draws at which it is looked, n the last."""
+    found = [min(n, _FIRST)]
+    while found[-1] < n:
+        found.append(min(n, int(found[-1] * _GROWTH) + 1))
     return found
 
 
@@ -82,22 +100,26 @@ def climb(
     guess: int,
     bars: Sequence[float],
     n: int,
-    sure: float,
-    enough: float,
+    alpha: float,
+    give_up: float,
 ) -> tuple[int, int]:
     """How many of the bars the guess's probability passes, in order, and the draws it took.
 
     Args:
         drawn: the answers among draws of these numbers, by class.
-        sure, enough: logs of the capital at which a bar is passed, or given up.
     """
     reached = hit = used = 0
-    while reached < len(bars) and used < n:
-        upto = min(n, max(_FIRST, int(used * _GROWTH) + 1))
+    for upto, share in zip(looks(n), _spent(looks(n)), strict=True):
         hit += int(drawn(range(used, upto))[guess])
         used = upto
-        while reached < len(bars) and share_e(hit, used, bars[reached]) >= sure:
+        while reached < len(bars) and bdtrc(hit - 1, used, bars[reached]) <= alpha * share:
             reached += 1
-        if reached < len(bars) and share_e(used - hit, used, 1 - bars[reached]) >= enough:
+        if reached == len(bars) or bdtr(hit, used, bars[reached]) <= give_up * share:
             break
     return reached, used
+
+
+def _spent(looks: Sequence[int]) -> list[float]:
+    """The share of alpha of each look: half at the last."""
+    early = len(looks) - 1
+    return [0.5 / early] * early + [0.5] if early else [1.0]
