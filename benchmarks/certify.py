@@ -60,7 +60,7 @@ def _part(
             for sigma in certify_smoothing.RADII
             for row in certify_smoothing.compared(source, sigma, count)
         ]
-        rows += certify_smoothing.speeds(mnist["test"].x[0], 3 if quick else 11)
+        rows += certify_smoothing.speeds(mnist["test"].x[0], 3 if quick else 25)
         return rows, certify_smoothing.bars(rows)
     if part == "linear":
         rows = [certify_linear.sound(1000 if quick else 10_000)]

@@ -11,7 +11,7 @@ from benchmarks.results_file import Bar
 from buckler.certify.sequential import climb
 from buckler.stats import wilson
 
-SIGMA, N, GIVE_UP = 0.5, 20_000, 0.01
+SIGMA, N, GIVE_UP = 0.5, 20_000, 0.05
 RADII = (0.25, 0.5, 1.0, 1.5)
 ALPHAS = (0.05, 0.01)
 

@@ -9,7 +9,7 @@ import torch
 from scipy.stats import binom
 
 from buckler.certify import certify, certify_at
-from buckler.certify.sequential import climb, looks
+from buckler.certify.sequential import climb, levels_of, looks
 from buckler.errors import UsageError
 from buckler.testing import LinearModel
 
@@ -75,9 +75,10 @@ def test_a_row_does_not_depend_on_the_others_nor_on_the_batch() -> None:
 
 def test_looking_often_keeps_alpha_by_enumeration() -> None:
     """At the border itself: the exact probability that a look passes, over all counts at all looks
-    of 52 draws."""
-    bar, n, alpha = 0.8, 52, 0.05
-    steps = [upto - before for before, upto in pairwise([0, *looks(n)])]
+    of 41 draws."""
+    bar, n, alpha = 0.8, 41, 0.05
+    points = sorted({*looks(n), *levels_of(bar, n, alpha)})
+    steps = [upto - before for before, upto in pairwise([0, *points])]
     chances = [[float(binom.pmf(k, step, bar)) for k in range(step + 1)] for step in steps]
     wrong = total = 0.0
     for path in product(*(range(step + 1) for step in steps)):
@@ -88,19 +89,22 @@ def test_looking_often_keeps_alpha_by_enumeration() -> None:
         )
         total += chance
         wrong += chance * reached
-        assert used in looks(n)
+        assert used in points
     assert total == pytest.approx(1)
     assert 0.3 * alpha < wrong <= alpha
 
 
-def test_the_last_look_has_half_of_alpha() -> None:
-    assert looks(40) == [32, 40]
-    assert looks(10) == [10], "one look has all of it"
-    edge = int(binom.isf(0.025, 40, 0.5)) + 1
-    for hits, passes in ((edge, 1), (edge - 1, 0)):
-        first = iter([hits - 8 if hits > 24 else 16, 8])
-        reached, _ = climb(lambda copies, k=first: torch.tensor([next(k)]), 0, [0.5], 40, 0.05, 0)
-        assert reached == passes
+@pytest.mark.parametrize("bar", [0.6, 0.9, 0.99865])
+@pytest.mark.parametrize("n", [50, 900, 20_000])
+def test_the_looks_share_alpha_and_the_first_can_pass(bar: float, n: int) -> None:
+    levels = levels_of(bar, n, 0.001)
+    assert sum(levels.values()) == pytest.approx(0.001)
+    assert max(levels) == n
+    first = min(levels)
+    if first < n:
+        assert bar**first <= levels[first] < bar ** (first - 1)
+        reached, used = climb(lambda copies: torch.tensor([len(copies)]), 0, [bar], n, 0.001, 0)
+        assert (reached, used) == (1, first), "no dissent: it ends there"
 
 
 def test_bad_budgets() -> None:

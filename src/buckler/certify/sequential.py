@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import ceil, log
 from typing import Final
 
 from scipy.special import bdtr, bdtrc
@@ -26,7 +27,7 @@ def certify_at(
     n: int = 100_000,
     n0: int = 100,
     alpha: float = 0.001,
-    give_up: float = 0.01,
+    give_up: float = 0.05,
     seed: int = 0,
     rows: Tensor | None = None,
     batch: int | None = None,
@@ -38,11 +39,9 @@ def certify_at(
     smoothed classifier answers `label` within `radius`. n0 draws guess the label and are not used
     again. Fresh ones then test "its probability is at most Φ(radius / sigma)" at looks that are
     fixed beforehand, by exact binomial tails that share alpha among them (alpha spending, Lan and
-    DeMets 1983; half of it at the last look, so that n draws certify nearly what they would without
-    looks): a clear row takes some dozens of draws and only a row at the border takes `n`. A larger
-    radius counts only once all smaller ones are certified, which keeps
-    alpha for all of them together (fixed-sequence testing: the smallest false one must fall
-    first).
+    DeMets 1983; `levels_of`): a clear row takes some dozens of draws and only a row at the border
+    takes `n`. A larger radius counts only once all smaller ones are certified, which keeps alpha
+    for all of them together (fixed-sequence testing: the smallest false one must fall first).
 
     Args:
         x: (n rows, ...) input units, as sigma and the radii are.
@@ -79,20 +78,12 @@ def bars_of(sigma: float, radii: Sequence[float], n: int, n0: int, alpha: float)
     if not wanted or wanted[0] <= 0:
         raise UsageError(f"certify_at needs radii > 0. Got {list(radii)}")
     bars = [float(norm.cdf(radius / sigma)) for radius in wanted]
-    if bars[-1] ** n > alpha * _spent(looks(n))[-1]:
+    if bars[-1] ** n > alpha:
         raise UsageError(
             f"{n} draws can never certify radius {wanted[-1]:g} at sigma {sigma:g} and alpha "
             f"{alpha:g}: take more draws, or a larger sigma"
         )
     return bars
-
-
-def looks(n: int) -> list[int]:
-    """The numbers of draws at which it is looked, n the last."""
-    found = [min(n, _FIRST)]
-    while found[-1] < n:
-        found.append(min(n, int(found[-1] * _GROWTH) + 1))
-    return found
 
 
 def climb(
@@ -108,18 +99,41 @@ def climb(
     Args:
         drawn: the answers among draws of these numbers, by class.
     """
+    levels = [levels_of(bar, n, alpha) for bar in bars]
+    points = sorted({*looks(n), *(each for level in levels for each in level)})
     reached = hit = used = 0
-    for upto, share in zip(looks(n), _spent(looks(n)), strict=True):
+    for upto in points:
         hit += int(drawn(range(used, upto))[guess])
         used = upto
-        while reached < len(bars) and bdtrc(hit - 1, used, bars[reached]) <= alpha * share:
+        while reached < len(bars) and upto in levels[reached]:
+            if bdtrc(hit - 1, upto, bars[reached]) > levels[reached][upto]:
+                break
             reached += 1
-        if reached == len(bars) or bdtr(hit, used, bars[reached]) <= give_up * share:
+        if reached == len(bars) or bdtr(hit, upto, bars[reached]) <= give_up / len(points):
             break
     return reached, used
 
 
-def _spent(looks: Sequence[int]) -> list[float]:
-    """The share of alpha of each look: half at the last."""
-    early = len(looks) - 1
-    return [0.5 / early] * early + [0.5] if early else [1.0]
+def looks(n: int) -> list[int]:
+    """The numbers of draws at which it is looked, n the last."""
+    found = [min(n, _FIRST)]
+    while found[-1] < n:
+        found.append(min(n, int(found[-1] * _GROWTH) + 1))
+    return found
+
+
+def levels_of(bar: float, n: int, alpha: float) -> dict[int, float]:
+    """The looks at which this bar may be passed, each with its share of alpha: 0.3 where a vote
+    without dissent passes first, which is where clear rows end; 0.4 at n, so that n draws certify
+    nearly what they would without looks; the rest between."""
+    first = ceil(log(0.3 * alpha) / log(bar))
+    if first >= n:
+        return {n: alpha}
+    between = [each for each in looks(n) if 1.2 * first < each < n]
+    if not between:
+        return {first: 0.3 * alpha, n: 0.7 * alpha}
+    return {
+        first: 0.3 * alpha,
+        **dict.fromkeys(between, 0.3 * alpha / len(between)),
+        n: 0.4 * alpha,
+    }

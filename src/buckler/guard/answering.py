@@ -23,7 +23,7 @@ from buckler.protocols import Classifier, Progress
 from buckler.threats.patch import Patch
 from buckler.verdict import Certificate, PatchCertificate
 
-GIVE_UP: Final = 0.01
+GIVE_UP: Final = 0.05
 """With at most this probability a row that could be certified is given up early."""
 _LEAST: Final = 1e-3  # of doubt where a row is not certain: rounding must not hide it
 
