@@ -158,11 +158,11 @@ def _differences(net: nn.Module, bounds: str) -> Callable[[Tensor, Tensor, Tenso
     return Crown(net, inner[bounds]).differences
 
 
-def sound(points: int) -> dict[str, Any]:
+def sound(points: int, nets: int = 20) -> dict[str, Any]:
     """Random points of boxes, corners among them, against the bounds of random nets, residual ones
     too, in float64: how many leave their bounds."""
     outside = total = 0
-    for seed in range(20):
+    for seed in range(nets):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             body = (
@@ -174,7 +174,7 @@ def sound(points: int) -> dict[str, Any]:
             net = nn.Sequential(body, nn.ReLU(), nn.Flatten(), nn.Linear(features, 5)).double()
             x = torch.rand(4, 2, 6, 6, dtype=torch.float64)
             eps = (0.01, 0.05, 0.2, 0.5)[seed % 4]
-            steps = 2 * torch.rand(points // 20, 4, 2, 6, 6, dtype=torch.float64) - 1
+            steps = 2 * torch.rand(points // nets, 4, 2, 6, 6, dtype=torch.float64) - 1
         net.eval().requires_grad_(False)
         steps[::2] = steps[::2].sign()
         logits = net((x + eps * steps).flatten(0, 1)).unflatten(0, steps.shape[:2])

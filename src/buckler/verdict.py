@@ -31,7 +31,8 @@ class Verdict:
 
     def __str__(self) -> str:
         why = f" ({', '.join(self.reasons)})" if self.reasons else ""
-        return f"{self.prediction} at {self.confidence:.1%}: {IN_PRINT[self.status]}{why}"
+        far = "" if self.radius is None else f", certified within L2 distance {self.radius:g}"
+        return f"{self.prediction} at {self.confidence:.1%}{far}: {IN_PRINT[self.status]}{why}"
 
 
 STABILITY: Final = "stability"
