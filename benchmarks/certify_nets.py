@@ -96,12 +96,10 @@ def noisy(sigma: float, data: Dataset) -> Net:
 
 @dataclass(frozen=True)
 class Masks:
-    """per_side, fill: as in certify.Masked; trained: masks a side in training, for so many epochs.
-    Masks with the same training share a net."""
+    """per_side, fill: as in certify.Masked; epochs of the training for them."""
 
     per_side: int
     fill: float
-    trained: int
     epochs: int
 
     @property
@@ -109,14 +107,14 @@ class Masks:
         return f"{self.per_side} masks a side, showing {self.fill:g}"
 
 
-MASKS = (Masks(9, 0.0, 9, 10), Masks(9, 0.5, 13, 15), Masks(13, 0.5, 13, 15))
-"""Of 6×6 pixels in black, which on MNIST is the ground's colour; in grey, which a net can tell from
-it; and of 5×5 pixels in grey."""
+MASKS = (Masks(9, 0.0, 10), Masks(13, 0.5, 15))
+"""Of 6×6 pixels in black, which on MNIST is the ground's colour; of 5×5 pixels in grey, which a net
+can tell from it."""
 
 
 def occluded(masks: Masks) -> Net:
     """Trained for masks against PATCH."""
-    side, fill = masks.trained, masks.fill
+    side, fill = masks.per_side, masks.fill
     objective = Occluded(threat=PATCH, per_side=side, fill=fill, tries=4)
     recipe = Recipe(
         "occluded", objective, masks.epochs, validate_every=1 if masks.epochs == 10 else 3

@@ -69,7 +69,7 @@ def _row(system: str, what: str, hit: Tensor) -> dict[str, Any]:
 
 def _answers(masked: Masked, masks: Masks, x: Tensor, split: str) -> dict[str, Tensor]:
     """The three answers of each row, kept every few rows."""
-    path = OUT / f"{split}-{masks.per_side}-{masks.fill:g}-{masks.trained}-{masks.epochs}.json"
+    path = OUT / f"{split}-{masks.per_side}-{masks.fill:g}-{masks.epochs}.json"
     kept: Any = files.read_json(path) if path.exists() else {}
     ask = {"served": masked.answers, "accepted": masked.accepted, "certified": masked.certified}
     found: dict[str, list[int]] = {name: kept.get(name, []) for name in ask}

@@ -9,7 +9,7 @@ from scipy.special import bdtr, bdtrc
 from scipy.stats import norm
 from torch import Tensor
 
-from buckler.certify.smoothing import check_budget, counts
+from buckler.certify.smoothing import check_budget, counts, quick
 from buckler.errors import UsageError
 from buckler.protocols import Classifier, Progress
 from buckler.verdict import Certificate
@@ -55,6 +55,7 @@ def certify_at(
     """
     wanted, bars = sorted(radii), bars_of(sigma, radii, n, n0, alpha)
     found = []
+    model = quick(model, x, sigma, n)
     ids = range(len(x)) if rows is None else rows.tolist()
     for index, row in enumerate(ids):
         drawn = partial(counts, model, x[index], sigma, seed=seed, row=row, batch=batch)

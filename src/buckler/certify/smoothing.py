@@ -4,10 +4,11 @@ from typing import Final
 
 import torch
 from scipy.stats import norm
-from torch import Tensor
+from torch import Tensor, nn
 
 from buckler import draws
 from buckler.errors import UsageError
+from buckler.models import tuned
 from buckler.protocols import Classifier, Progress
 from buckler.stats import clopper_pearson_lower
 from buckler.threats.rows import at_once
@@ -16,6 +17,8 @@ from buckler.verdict import Certificate
 _BLOCK: Final = 64  # copies whose noise is drawn together
 _COPIES: Final = 512  # of a small input in one pass, on a CPU
 _SMALL: Final = 1024  # values an input; larger ones leave the cache, and go by fewer
+_TRIED: Final = 16  # noisy copies on which the laid out net must agree with the net
+_MANY: Final = 50_000  # draws that are worth a second of laying the net out
 
 
 def certify(
@@ -52,6 +55,7 @@ def certify(
             "abstain. Take more draws, or a larger alpha"
         )
     certificates = []
+    model = quick(model, x, sigma, n)
     ids = range(len(x)) if rows is None else rows.tolist()
     for index, row in enumerate(ids):
         guess = int(counts(model, x[index], sigma, range(n0), seed, row, "guess", batch).argmax())
@@ -65,6 +69,17 @@ def certify(
         if progress is not None:
             progress(index + 1, len(x))
     return certificates
+
+
+def quick(model: Classifier, x: Tensor, sigma: float, n: int) -> Classifier:
+    """The same function within rounding: a module laid out for speed (`models.tuned`), where up to
+    n draws for each row of x are worth it; anything else as it is."""
+    if not isinstance(model, nn.Module) or len(x) * n < _MANY:
+        return model
+    if any(part.training for part in model.modules()):
+        return model
+    noise = draws.normal(0, torch.arange(_TRIED), 0, tuple(x.shape[1:])).to(x)
+    return tuned(model, x[:1] + sigma * noise, queries=True)
 
 
 def plug_in_radius(count: int, n: int, sigma: float) -> float:
