@@ -50,7 +50,7 @@ def _part(
         rows = certify_coverage.rows(quick)
         return rows, certify_coverage.bars(rows)
     if part == "patch":
-        rows = certify_patch.rows(folder, count, min(40, count // 5))
+        rows = certify_patch.rows(folder, count, min(20, count // 5))
         return rows, certify_patch.bars(rows)
     mnist = load("mnist", folder)
     if part == "smoothing":
