@@ -88,8 +88,7 @@ def _under_attack(
     """Right after the patch attack, which knows the net; each point is answered anew."""
     attack = PatchAttack(steps=50, restarts=2)
     after = masked.answers(attack(net, x, y, PATCH))
-    with torch.inference_mode():
-        bare = plain_net(attack(plain_net, x, y, PATCH)).argmax(1)
+    bare = plain_net(attack(plain_net, x, y, PATCH)).argmax(1)
     return {
         "the plain net, right under the patch attack": bare == y,
         "right under the patch attack": after == y,
