@@ -13,6 +13,8 @@ class Verdict:
 
     prediction is the class name, confidence its probability, anomaly_score the conformal 1 − p of
     the combined score in [0, 1], reasons the scores that stood out most, bundle the digest.
+    radius: only of a bundle that answers smoothed: no input within that L2 distance (input units)
+    is answered otherwise, with the probability the bundle states; None: no such claim.
     """
 
     prediction: str
@@ -21,13 +23,16 @@ class Verdict:
     status: Status
     reasons: tuple[str, ...]
     bundle: str
+    radius: float | None = None
 
     def to_dict(self) -> dict[str, object]:
-        return asdict(self)
+        """Without a radius where none is claimed."""
+        return {k: v for k, v in asdict(self).items() if not (k == "radius" and v is None)}
 
     def __str__(self) -> str:
         why = f" ({', '.join(self.reasons)})" if self.reasons else ""
-        return f"{self.prediction} at {self.confidence:.1%}: {IN_PRINT[self.status]}{why}"
+        far = "" if self.radius is None else f", certified within L2 distance {self.radius:g}"
+        return f"{self.prediction} at {self.confidence:.1%}{far}: {IN_PRINT[self.status]}{why}"
 
 
 STABILITY: Final = "stability"

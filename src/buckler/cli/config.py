@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from buckler.cli.answer import AnswerSection
 from buckler.cli.policy import PolicySection, resolved, wrong_key
 from buckler.errors import DataError, UsageError
 
@@ -78,7 +79,7 @@ class HardenSection(_Section):
     """ensemble: how many of each hardened member, trained from different seeds."""
 
     members: tuple[
-        Literal["standard", "noise", "mixed", "pgd", "trades", "fast", "certified"], ...
+        Literal["standard", "noise", "mixed", "pgd", "trades", "fast", "certified", "occluded"], ...
     ] = ("pgd",)
     ensemble: Count = 3
 
@@ -186,11 +187,23 @@ class Config(_Section):
     assess: AssessSection = AssessSection()
     harden: HardenSection = HardenSection()
     guard: GuardSection = GuardSection()
+    answer: AnswerSection = AnswerSection()
     certify: CertifySection = CertifySection()
     policy: PolicySection = PolicySection()
     redteam: RedteamSection = RedteamSection()
     retrain: RetrainSection = RetrainSection()
     output: Path = Path("out")
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        if "occluded" in self.harden.members and not self.answer.masks:
+            raise ValueError(
+                'harden.members "occluded" are trained for masks: set answer.mode = "masked" or '
+                '"abstaining", or leave them out'
+            )
+        if self.answer.mode != "plain" and self.guard.by_class:
+            raise ValueError('guard.by_class goes with answer.mode = "plain" alone')
+        return self
 
 
 def read_config(path: Path) -> Config:

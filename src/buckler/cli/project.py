@@ -21,6 +21,7 @@ from buckler.cli.config import Config, ModelSection, read_config
 from buckler.defenses import check_transform, defense
 from buckler.errors import DataError, UsageError
 from buckler.guard import Guard, load_bundle
+from buckler.guard.answering import Behind
 from buckler.guard.bundle import OWN_FACTORIES, versions
 from buckler.models import build_module, open_model
 from buckler.protocols import Classifier
@@ -147,6 +148,9 @@ class Project:
                     "guard.detectors"
                 )
             check_transform(defense(name), rows, spec.box, spec.is_deep)
+        answering = self.config.answer.answering()
+        if isinstance(answering, Behind):
+            answering.fits(rows)
         if section.detectors != "auto" and "views" in section.detectors and not section.views:
             raise UsageError(
                 "the detector 'views' compares views, and guard.views is empty: leave it out of "

@@ -40,8 +40,8 @@ article = true                       # images: compare with the median + JPEG + 
 seed = 0
 
 [harden]
-members = ["pgd"]                    # recipes: pgd, trades, fast, certified, mixed, noise; and
-                                     # standard: your model as it is
+members = ["pgd"]                    # recipes: pgd, trades, fast, certified, mixed, noise,
+                                     # occluded; and standard: your model as it is
 ensemble = 3                         # of each hardened member, from different seeds
 epochs = 50
 awp = 0.0                            # adversarial weight perturbation; 0.005 for long trainings
@@ -58,7 +58,21 @@ review_rate = 0.02                   # target share of clean inputs sent to peop
 by_class = false                     # a threshold for each predicted class with enough rows
 # cost = { review = 1.0, wrong = 50.0, attack_share = 0.01 }   # sets the review rate instead
 
-[certify]
+[answer]                             # what the gateway answers by
+mode = "plain"                       # the members' mean; "smoothed": their vote under noise, and a
+                                     # verdict carries a radius (members = ["noise"]); "masked" or
+                                     # "abstaining": through masks, against one patch
+                                     # (members = ["occluded"])
+sigma = 0.25                         # smoothed: the noise, input units
+radii = [0.25]                       # L2 radii an answer is certified at: the largest that holds
+n = 10000                            # draws an answer takes at most: a clear one takes dozens
+n0 = 64                              # draws that guess the class, of each answer
+alpha = 0.001                        # probability that a radius is wrong, of each answer
+patch = [2, 2]                       # masked, abstaining: height and width in pixels
+per_side = 6                         # masks along each side: more are smaller, and cost more
+fill = 0.5                           # what a mask shows
+
+[certify]                            # of members alone, where mode is "plain"
 sigma = 0.25                         # noise of randomized smoothing, input units
 n = 1000                             # draws a row
 n0 = 100                             # draws that guess the class

@@ -27,6 +27,12 @@ _VERDICT = {
         },
         "bundle": {"type": "string", "description": "digest of the bundle that judged"},
         "review_id": {"type": "string", "description": "empty where nobody reviews the input"},
+        "radius": {
+            "type": "number",
+            "exclusiveMinimum": 0,
+            "description": "only of a bundle that answers smoothed, where the answer is certified: "
+            "no input within this L2 distance (input units) is answered otherwise",
+        },
     },
     "required": ["prediction", "status", "bundle", "review_id"],
 }

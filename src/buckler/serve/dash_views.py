@@ -226,6 +226,7 @@ class Views:
             "views": len(guard.views),
             "detectors": ", ".join(d.name for d in guard.detectors) or "none",
             "rule": type(guard.rule).__name__,
+            "answers": "as its members do" if guard.answering is None else str(guard.answering),
             "draws at random": "yes" if guard.random else "no",
         }
         ruling, comparison = evidence["ruling"], evidence["comparison"]

@@ -75,15 +75,20 @@ def review_curve(tradeoff: Json) -> str:
 
 def certified_table(certificates: Json | None) -> list[Json]:
     """Certified accuracy at a few radii, up to the largest that any row has."""
-    if certificates is None:
+    if certificates is None or not _has_radii(certificates):
         return []
     most = max((row["radius"] for row in certificates["certificates"]), default=0.0)
     radii = [math.floor(1000 * most * step / 5) / 1000 for step in range(6)] if most > 0 else [0.0]
     return [{"radius": r, "rate": vars(certified_rate(certificates, r))} for r in radii]
 
 
+def _has_radii(certificates: Json) -> bool:
+    """Certificates against patches have none."""
+    return all("radius" in row for row in certificates["certificates"])
+
+
 def certified_curve(certificates: Json | None) -> str:
-    if certificates is None:
+    if certificates is None or not _has_radii(certificates):
         return ""
     rows = certificates["certificates"]
     radii = sorted({0.0, *(row["radius"] for row in rows if row["label"] == row["y"])})
