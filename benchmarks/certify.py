@@ -27,27 +27,30 @@ def main() -> None:
     parser.add_argument(
         "--rows", type=int, default=200, help="of a data set, for smoothing and patches"
     )
+    parser.add_argument(
+        "--bounded", type=int, default=10_000, help="of each published net; kept ones count"
+    )
     parser.add_argument("--quick", action="store_true", help="few rows, into out/")
     options = parser.parse_args()
     torch.set_num_threads(1)  # small nets
     for part in PARTS if options.only is None else (options.only,):
         print(part, flush=True)
-        rows, bars = _part(
-            part, options.data_dir, 20 if options.quick else options.rows, options.quick
-        )
+        few = 20 if options.quick else None
+        counts = (few or options.rows, few or options.bounded)
+        rows, bars = _part(part, options.data_dir, *counts, options.quick)
         command = f"python -m benchmarks.certify --data-dir ../shared/data --only {part}"
         path = write_results(f"certify-{part}", command, rows, bars, _table(rows), options.quick)
         print(f"wrote {path}")
 
 
 def _part(
-    part: str, folder: Path, count: int, quick: bool
+    part: str, folder: Path, count: int, bounded: int, quick: bool
 ) -> tuple[list[dict[str, Any]], list[Bar]]:
     if part == "coverage":
         rows = certify_coverage.rows(quick)
         return rows, certify_coverage.bars(rows)
     if part == "patch":
-        rows = certify_patch.rows(folder, count, count // 5)
+        rows = certify_patch.rows(folder, count, min(20, count // 5))
         return rows, certify_patch.bars(rows)
     mnist = load("mnist", folder)
     if part == "smoothing":
@@ -57,12 +60,12 @@ def _part(
             for sigma in certify_smoothing.RADII
             for row in certify_smoothing.compared(source, sigma, count)
         ]
-        rows += certify_smoothing.speeds(mnist["test"].x[0], 3 if quick else 11)
+        rows += certify_smoothing.speeds(mnist["test"].x[0], 3 if quick else 25)
         return rows, certify_smoothing.bars(rows)
     if part == "linear":
         rows = [certify_linear.sound(1000 if quick else 10_000)]
-        most = 20 if quick else 10_000
-        rows += [certify_linear.again(known, folder, most) for known in certify_linear.KNOWN]
+        found = [certify_linear.again(known, folder, bounded) for known in certify_linear.KNOWN]
+        rows += [row for row in found if row is not None]
     else:
         rows = certify_linear.recipes(folder)
     return rows, certify_linear.bars(rows)

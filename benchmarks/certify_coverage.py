@@ -11,7 +11,7 @@ from benchmarks.results_file import Bar
 from buckler.certify.sequential import climb
 from buckler.stats import wilson
 
-SIGMA, N, GIVE_UP = 0.5, 20_000, 0.01
+SIGMA, N, GIVE_UP = 0.5, 20_000, 0.05
 RADII = (0.25, 0.5, 1.0, 1.5)
 ALPHAS = (0.05, 0.01)
 
@@ -30,7 +30,7 @@ def coverage(alpha: float, true: float, runs: int, seed: int) -> dict[str, Any]:
             hits = int(rng.binomial(len(copies), p))
             return torch.tensor([hits, len(copies) - hits])
 
-        reached, took = climb(drawn, 0, bars, N, -np.log(alpha), -np.log(GIVE_UP))
+        reached, took = climb(drawn, 0, bars, N, alpha, GIVE_UP)
         wrong += reached > 0 and sorted(radii)[reached - 1] >= true
         used += took
     rate = wilson(wrong, runs)

@@ -14,9 +14,11 @@ from benchmarks.certify_nets import proved, small, trained
 from benchmarks.headline_data import load
 from benchmarks.results_file import Bar
 from buckler import files
+from buckler.attacks import PGD
 from buckler.certify import Crown, Interval, certified_accuracy
 from buckler.certify.interval import around
 from buckler.certify.linear import Inner
+from buckler.stats import wilson
 from buckler.threats import LpBall
 
 OUT = Path("out/certify/linear")
@@ -71,7 +73,11 @@ def ibp_small() -> nn.Module:
 
 @dataclass(frozen=True)
 class Known:
-    """A published figure: certified %, on the first n test rows, and how near it is asked for."""
+    """A published figure: certified %, on the first n test rows, and how near it is asked for.
+
+    "crown both": inner bounds are the tighter of CROWN's and the intervals', unit by unit, which is
+    a third quicker; "crown" takes CROWN's own alone.
+    """
 
     net: str
     data: str
@@ -90,9 +96,9 @@ KNOWN = (
     Known("ibp_mnist_small", "mnist", 0.1, "crown-ibp", 94.6, 500, 0.2),
     Known("ibp_mnist_small", "mnist", 0.1, "crown", 94.4, 500, 0.2),
     Known("kw_mnist", "mnist", 0.1, "interval", 0.0, 1000, 0.2),
-    Known("kw_mnist", "mnist", 0.1, "crown", 94.1, 1000, 0.2),
-    Known("cifar_resnet2b", "cifar10-20k", 2 / 255, "crown", 26.88, 1000, 1.2),
-    Known("cifar_resnet2b", "cifar10-20k", 1 / 255, "crown", 57.16, 1000, 1.2),
+    Known("kw_mnist", "mnist", 0.1, "crown both", 94.1, 1000, 0.2),
+    Known("cifar_resnet2b", "cifar10-20k", 2 / 255, "crown both", 26.88, 150, 1.2),
+    Known("cifar_resnet2b", "cifar10-20k", 1 / 255, "crown both", 57.16, 150, 1.2),
 )
 _NETS: dict[str, Callable[[], nn.Module]] = {
     "kw_mnist": small,
@@ -107,8 +113,11 @@ def oracle(name: str, folder: Path) -> nn.Module:
     return net.eval().requires_grad_(False)
 
 
-def again(known: Known, folder: Path, most: int) -> dict[str, Any]:
-    """The figure measured with our bounds alone, none taken together; kept every few rows."""
+def again(known: Known, folder: Path, most: int) -> dict[str, Any] | None:
+    """The figure measured with these bounds alone; kept every few rows. None: no row yet.
+
+    CROWN is not asked about rows that an attack breaks: no sound bound holds there.
+    """
     path = OUT / f"{known.net}-{known.eps:.4f}-{known.bounds}.json"
     net, data = oracle(known.net, folder), load_data(known.data, folder)
     x, y = data.x_test[: known.n], data.y_test[: known.n]
@@ -117,28 +126,43 @@ def again(known: Known, folder: Path, most: int) -> dict[str, Any]:
     differences = _differences(net, known.bounds)
     while len(held) < min(most, len(x)):
         rows = slice(len(held), len(held) + _PART)
-        most_apart = differences(*around(x[rows], known.eps, (0.0, 1.0)), y[rows])
-        others = most_apart.scatter(1, y[rows][:, None], -torch.inf)
-        held += (others.amax(1) < 0).tolist()
+        few, truth = x[rows], y[rows]
+        left = _unbroken(net, few, truth, known.eps) if "crown" in known.bounds else truth >= 0
+        most_apart = differences(*around(few[left], known.eps, (0.0, 1.0)), truth[left])
+        others = most_apart.scatter(1, truth[left][:, None], -torch.inf)
+        left[left.clone()] = others.amax(1) < 0
+        held += left.tolist()
         files.write_json(path, {"held": held})
-    share = 100 * sum(held) / len(held)
+    if not held:
+        return None
+    rate = wilson(sum(held), len(held))
+    share, ends = 100 * rate.value, [100 * rate.low, 100 * rate.high]
     facts = {"net": known.net, "eps": known.eps, "bounds": known.bounds, "n": len(held)}
-    found = {"part": "known", **facts, "certified": share, "published": known.value}
+    measured = {"certified": share, "interval": ends, "published": known.value}
+    found = {"part": "known", **facts, **measured}
     print(f"  {found}", flush=True)
     return {**found, "apart": abs(share - known.value), "within": known.within, "asked": known.n}
+
+
+def _unbroken(net: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+    """(n,) bool: right, and right still after PGD."""
+    x_adv = PGD(steps=20)(net, x, y, LpBall("linf", eps))
+    with torch.no_grad():
+        return (net(x).argmax(1) == y) & (net(x_adv).argmax(1) == y)
 
 
 def _differences(net: nn.Module, bounds: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     if bounds == "interval":
         return Interval(net).differences
-    return Crown(net, "interval" if bounds == "crown-ibp" else "linear").differences
+    inner: dict[str, Inner] = {"crown-ibp": "interval", "crown": "linear", "crown both": "both"}
+    return Crown(net, inner[bounds]).differences
 
 
-def sound(points: int) -> dict[str, Any]:
+def sound(points: int, nets: int = 20) -> dict[str, Any]:
     """Random points of boxes, corners among them, against the bounds of random nets, residual ones
     too, in float64: how many leave their bounds."""
     outside = total = 0
-    for seed in range(20):
+    for seed in range(nets):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             body = (
@@ -150,7 +174,7 @@ def sound(points: int) -> dict[str, Any]:
             net = nn.Sequential(body, nn.ReLU(), nn.Flatten(), nn.Linear(features, 5)).double()
             x = torch.rand(4, 2, 6, 6, dtype=torch.float64)
             eps = (0.01, 0.05, 0.2, 0.5)[seed % 4]
-            steps = 2 * torch.rand(points // 20, 4, 2, 6, 6, dtype=torch.float64) - 1
+            steps = 2 * torch.rand(points // nets, 4, 2, 6, 6, dtype=torch.float64) - 1
         net.eval().requires_grad_(False)
         steps[::2] = steps[::2].sign()
         logits = net((x + eps * steps).flatten(0, 1)).unflatten(0, steps.shape[:2])

@@ -1,19 +1,17 @@
 """Bank account fraud, EPFL's prices: XGBoost, its threshold at 5 % false positives, and money."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from buckler.assess.fraud import Exposure, measure
 from buckler.attacks import Enumerate
-from buckler.models import Counted
+from buckler.models.alerts import Alerting
 from buckler.threats.features import Feature, FeatureSpec, FeatureThreat, Price, from_table
 from buckler.threats.features.draft import read_table
-from buckler.threats.features.validate import validate
 
 FPR = 0.05
 BUDGETS = (0.0, 0.1, 0.5, 1.0, 1.5, 5.0, 10.5)
@@ -80,77 +78,15 @@ def account_spec(table: dict[str, np.ndarray]) -> FeatureSpec:
     return FeatureSpec(tuple(features), gain="proposed_credit_limit")
 
 
-class Alerting:
-    """A booster's margin over the threshold as two logits: class 1 is an alert."""
-
-    def __init__(self, booster: Any, threshold: float = 0.0) -> None:
-        self.booster, self.threshold = booster, threshold
-
-    def __call__(self, x: Tensor) -> Tensor:
-        over = torch.from_numpy(self.margin(x)) - self.threshold
-        return torch.stack([-over, over], 1).to(x)
-
-    def margin(self, x: Tensor) -> np.ndarray:
-        found = self.booster.inplace_predict(x.numpy(), predict_type="margin")
-        return np.asarray(found, dtype=np.float32)
-
-
-def train_xgboost(accounts: Accounts, seed: int = 0) -> Alerting:
-    """200 trees of depth 5; alerts on 5 % of the test months' good customers."""
-    import xgboost
-
-    rows = xgboost.DMatrix(accounts.x[accounts.train].numpy(), accounts.y[accounts.train].numpy())
-    settings = {"max_depth": 5, "eta": 0.1, "objective": "binary:logistic", "nthread": 1}
-    booster = xgboost.train({**settings, "seed": seed}, rows, num_boost_round=200)
-    booster.set_param({"nthread": 1})
-    model = Alerting(booster)
-    good = accounts.test[accounts.y[accounts.test] == 0]
-    model.threshold = float(np.quantile(model.margin(accounts.x[good]), 1 - FPR))
-    return model
-
-
-@dataclass(frozen=True)
-class Evasion:
-    """The frauds of the test months and the least each of them costs to be let through, exactly.
-
-    price: (n,) money; 0 for those let through as they are, inf where nothing within $10.50 helps.
-    share: of the month's frauds that were attacked (money is scaled up by it).
-    """
-
-    price: np.ndarray
-    gain: np.ndarray
-    share: float
-    queries: int
-    invalid: int
-
-    def recall(self, budget: float) -> int:
-        """How many are still caught."""
-        return int((self.price > budget + 1e-6).sum())
-
-    def money(self, budget: float, draws: int = 1000) -> tuple[float, float, float]:
-        """Evaded a week, with a 95 % bootstrap interval over the frauds."""
-        lost = np.where(self.price <= budget + 1e-6, self.gain, 0.0)
-        random = np.random.default_rng(0)
-        sums = np.array([random.choice(lost, len(lost)).sum() for _ in range(draws)])
-        low, high = np.quantile(sums, [0.025, 0.975]) / self.share / _WEEKS
-        return float(lost.sum() / self.share / _WEEKS), float(low), float(high)
-
-    def profit(self, budget: float) -> float:
-        """What the attacker keeps of each fraud, on average, spending at most `budget`."""
-        won = self.price <= budget + 1e-6
-        return float(np.where(won, self.gain - np.where(won, self.price, 0.0), 0.0).mean())
-
-
-def evade(accounts: Accounts, model: Alerting, count: int, seed: int = 0) -> Evasion:
-    """The cheapest way of `count` frauds of the test months, by enumeration."""
+def exposed(name: str, accounts: Accounts, model: Alerting, count: int, seed: int = 0) -> Exposure:
+    """The cheapest way of `count` frauds of the test months, by enumeration up to $10.50."""
     frauds = accounts.test[accounts.y[accounts.test] == 1]
     chosen = frauds[torch.from_numpy(np.random.default_rng(seed).permutation(len(frauds))[:count])]
-    x, y = accounts.x[chosen], accounts.y[chosen]
-    threat = FeatureThreat(accounts.spec, BUDGETS[-1])
-    counted = Counted(model)
-    x_adv = Enumerate()(counted, x, y, threat)
-    won = model(x_adv).argmax(1) == 0
-    price = torch.where(won, threat.distance(x, x_adv), math.inf).numpy()
-    gain = x[:, accounts.spec.names.index("proposed_credit_limit")].numpy()
-    invalid = sum(bool(wrong) for wrong in validate(threat, x, x_adv))
-    return Evasion(price, gain, len(x) / len(frauds), counted.forwards, invalid)
+    x = accounts.x[chosen]
+    jobs = accounts.spec["employment_status"].levels
+    codes = x[:, accounts.spec.names.index("employment_status")].long().tolist()
+    return measure(
+        name, model, x, FeatureThreat(accounts.spec, BUDGETS[-1]), Enumerate(), weeks=_WEEKS,
+        share=len(x) / len(frauds), segment=[str(jobs[code]) for code in codes], exact=True,
+        seed=seed,
+    )  # fmt: skip

@@ -82,14 +82,9 @@ def url_spec(about: dict[str, np.ndarray]) -> FeatureSpec:
 
 def train_mlp(urls: Urls, epochs: int = 30, seed: int = 0) -> nn.Module:
     """An ordinary net, 63-128-128-2, behind the features' min-max scaling."""
-    low = torch.tensor([each.ends[0] for each in urls.spec.features])
-    wide = torch.tensor([(each.ends[1] - each.ends[0]) or 1.0 for each in urls.spec.features])
+    net = url_net(urls, 128, seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = nn.Sequential(
-            _Scaled(low, wide), nn.Linear(63, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(),
-            nn.Linear(128, 2),
-        )  # fmt: skip
         optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
         for epoch in range(epochs):
@@ -101,6 +96,18 @@ def train_mlp(urls: Urls, epochs: int = 30, seed: int = 0) -> nn.Module:
                 optimizer.step()
             schedule.step()
     return net.eval().requires_grad_(False)
+
+
+def url_net(urls: Urls, width: int, seed: int = 0) -> nn.Module:
+    """Untrained, 63-width-width-2, behind the features' min-max scaling."""
+    low = torch.tensor([each.ends[0] for each in urls.spec.features])
+    wide = torch.tensor([(each.ends[1] - each.ends[0]) or 1.0 for each in urls.spec.features])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(
+            _Scaled(low, wide), nn.Linear(63, width), nn.ReLU(), nn.Linear(width, width),
+            nn.ReLU(), nn.Linear(width, 2),
+        )  # fmt: skip
 
 
 class _Scaled(nn.Module):

@@ -7,47 +7,37 @@ in out/headline, group of rows by group: a stopped run goes on.
 
 import argparse
 import hashlib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks import headline_detection as detection
 from benchmarks import headline_digits as digits
 from benchmarks.headline_attacks import attacked, chunked, drawn, guard_suite, pixels_tried
 from benchmarks.headline_data import load
-from benchmarks.headline_nets import CACHE, Trained, timed, trained
+from benchmarks.headline_nets import CACHE, timed
 from benchmarks.headline_plan import Plan, plan_of
+from benchmarks.headline_scene import WITNESS, Scene, prepared
 from benchmarks.headline_table import bars, table
 from benchmarks.plot import rate_bars
 from benchmarks.results_file import RESULTS, write_results
 from buckler import files
-from buckler.assess import Ledger, of_guard, of_model
+from buckler.assess import Ledger
 from buckler.assess.latency import latencies
 from buckler.assess.target import Target
 from buckler.attacks import PGD, Corruptions, OnePixel, PatchAttack, Under, WorstOfK
 from buckler.attacks.suites import Suite, strong
 from buckler.data import Dataset
-from buckler.defenses import defense
-from buckler.guard import Guard, article, calibrate
-from buckler.harden import (
-    Scores,
-    choose_detectors,
-    choose_weights,
-    transfer_matrix,
-    usual_scores,
-)
 from buckler.protocols import Threat
 from buckler.stats import wilson
 from buckler.threats import Corruption, LpBall, Patch, PixelBudget, Spatial
 
 Json = dict[str, Any]
-WITNESS = "guard with a witness"
 FEW = ("article's guard", WITNESS)
-_WITNESSED = 1e-6  # of the mean: the undefended net decides nothing, it is only compared
 DATASETS = ("mnist", "fashion", "digits", "cifar10-20k")
 
 
@@ -82,22 +72,8 @@ def plot(name: str, rows: list[tuple[str, str, Json]], quick: bool) -> None:
     files.write_text(folder / f"headline-{name}.svg", rate_bars(rows))
 
 
-@dataclass(frozen=True)
-class Scene:
-    """Everything that is attacked, and with what names it is kept."""
-
-    plan: Plan
-    data: Dataset
-    nets: dict[str, Trained]
-    guard: Guard
-    witness: Guard
-    targets: dict[str, Target]
-    identities: dict[str, str]
-    place: Path
-
-
 def measured(plan: Plan, data: Dataset, name: str, quick: bool) -> Json:
-    scene, built = _scene(plan, data, CACHE / (name + ("-quick" if quick else "")))
+    scene, built = prepared(plan, data, CACHE / (name + ("-quick" if quick else "")))
     nets, rows = scene.nets, drawn(data["test"], plan.rows, 0)
     every = torch.arange(len(data["test"]))
     systems = []
@@ -112,11 +88,12 @@ def measured(plan: Plan, data: Dataset, name: str, quick: bool) -> Json:
     systems += _unseen(scene, drawn(data["test"], plan.rows // 4, 0), quick)
     pixel = _pixels(scene, drawn(data["test"], plan.rows // 2, 0))
     delay = latencies(nets["standard"].net, scene.guard, data["test"].x)
-    facts = {
+    facts: Json = {
         "name": name,
         "built": built,
         "systems": systems,
         "pixels": pixel,
+        "clean": _clean(scene),
         "static": _static(scene, rows),
         "detection": detection.measured(
             {"guard": scene.guard, WITNESS: scene.witness},
@@ -130,103 +107,16 @@ def measured(plan: Plan, data: Dataset, name: str, quick: bool) -> Json:
         "members": [member.name for member in plan.members],
         "eps": list(plan.eps),
     }
-    facts["rows"] = [*systems, *pixel, {"facts": {k: facts[k] for k in ("built", "static")}}]
+    facts["rows"] = [
+        *systems,
+        *pixel,
+        {"facts": {k: facts[k] for k in ("built", "static", "clean")}},
+    ]
     facts["rows"] += [{"detection": facts["detection"], "latency": facts["latency"]}]
     facts["plot"] = [
         (row["system"], row["threat"], row["success"]) for row in systems if row["knows"]
     ]
     return facts
-
-
-def _scene(plan: Plan, data: Dataset, place: Path) -> tuple[Scene, Json]:
-    """Nets, guards, and the targets that attackers get."""
-    nets = {net.name: net for net in trained(plan.trainings, data)}
-    members = [nets[member.name].net for member in plan.members]
-    bare = {label: nets[label].net for label in ("standard", *(m.name for m in plan.members))}
-    identities = {label: _digest(net) for label, net in bare.items()}
-    built = _chosen(plan, data, members, list(identities.values())[1:], place)
-    weights, scores = tuple(built["weights"]), _scores(built["detectors"])
-    guard = calibrate(
-        data,
-        members,
-        weights,
-        views=[defense(name) for name in scores.views],
-        detectors=scores.detectors,
-        review_rate=plan.review_rate,
-    )
-    witness = calibrate(
-        data,
-        (*members, nets["standard"].net),
-        (*weights, _WITNESSED),
-        detectors=("members",),
-        review_rate=plan.review_rate,
-    )
-    baseline = article(data, [nets[name].net for name in ("standard", "mixed", "noise")])
-    few = data["test"].x[:64]
-    targets = {label: of_model(net, data.spec, few, label) for label, net in bare.items()}
-    targets["article's guard"] = of_guard(baseline, "article's guard", draws=4)
-    targets[WITNESS] = of_guard(witness, WITNESS)
-    targets["guard"] = of_guard(guard)
-    shape = (weights, plan.review_rate, repr(guard.rule.threshold), repr(scores))
-    identities["guard"] = hashlib.sha256(
-        repr((shape, [identities[m.name] for m in plan.members])).encode()
-    ).hexdigest()
-    identities["article's guard"] = hashlib.sha256(
-        repr([_digest(nets[name].net) for name in ("standard", "mixed", "noise")]).encode()
-    ).hexdigest()
-    identities[WITNESS] = hashlib.sha256(
-        repr((shape[:2], witness.rule.threshold, list(identities.values()))).encode()
-    ).hexdigest()
-    built["threshold"] = asdict(guard.rule.calibration)  # type: ignore[attr-defined]
-    return Scene(plan, data, nets, guard, witness, targets, identities, place), built
-
-
-def _scores(kept: Json) -> Scores:
-    return Scores(**{name: _tupled(value) for name, value in kept.items()})
-
-
-def _tupled(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _chosen(
-    plan: Plan, data: Dataset, members: list[nn.Module], identities: list[str], place: Path
-) -> Json:
-    """The mixture and the detectors that the select split chose; kept by what they were chosen
-    from."""
-    facts = repr((identities, plan.review_rate, max(plan.eps), data.digest()))
-    path = place / f"chosen-{hashlib.sha256(facts.encode()).hexdigest()[:12]}.json"
-    if path.exists():
-        kept: Json = files.read_json(path)
-        return kept
-    select, threat = data["select"], LpBall("linf", max(plan.eps))
-    best, tried = choose_weights(
-        members, select.x, select.y, threat, review_rate=plan.review_rate, allowed_loss=0.005
-    )
-    scores, compared = choose_detectors(
-        data,
-        members,
-        best.weights,
-        usual_scores(data.spec.is_image),
-        threat,
-        review_rate=plan.review_rate,
-    )
-    found: Json = {
-        "weights": best.weights,
-        "tried": [asdict(mixture) for mixture in tried],
-        "detectors": asdict(scores),
-        "detectors_tried": [asdict(candidate) for candidate in compared],
-        "transfer": transfer_matrix(members, select.x[:500], select.y[:500], threat),
-    }
-    files.write_json(path, found)
-    return found
-
-
-def _digest(net: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for tensor in net.state_dict().values():
-        digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _row(
@@ -261,6 +151,20 @@ def _row(
         "ledger": _columns(ledger),
         **({} if shared is None else {"shared": asdict(_on(ledger, shared).rates()["success"])}),
     }
+
+
+def _clean(scene: Scene) -> dict[str, Json]:
+    """Of each system, on every test row as it stands: how many are right, how many reviewed."""
+    split, found = scene.data["test"], {}
+    for label, target in scene.targets.items():
+        said = [target.answer(x) for x in split.x.split(500)]
+        right = torch.cat([answer for answer, _ in said]) == split.y
+        held = ~torch.cat([accepted for _, accepted in said])
+        found[label] = {
+            "clean_accuracy": asdict(wilson(int(right.sum()), len(split))),
+            "review_rate": asdict(wilson(int(held.sum()), len(split))),
+        }
+    return found
 
 
 def _on(ledger: Ledger, rows: Tensor) -> Ledger:

@@ -68,7 +68,7 @@ def _fashion() -> Plan:
         eps=(0.1,),
         standard=make("standard", "standard", "wide", 8, 0.1),
         members=(
-            make("pgd", "ramps", "ramps", 20, 0.1, beyond=1.1),
+            make("pgd", "ramps", "ramps", 20, 0.1, beyond=1.25),
             make("trades", "ramps-trades", "ramps", 20, 0.1, 1),
         ),
         article=tuple(make(kind, kind, "wide", 8, 0.1) for kind in ARTICLE[1:]),

@@ -49,6 +49,13 @@ def _sentences(facts: Json) -> list[str]:
     weights = ", ".join(f"{weight:.2g}" for weight in facts["built"]["weights"])
     return [
         *_nothing_added(facts),
+        "- Clean inputs, all "
+        f"{facts['clean']['guard']['review_rate']['n']} test rows: "
+        + "; ".join(
+            f"{label} right {_rate(row['clean_accuracy'])}, to review {_rate(row['review_rate'])}"
+            for label, row in facts["clean"].items()
+        )
+        + ".",
         f"- Review rate on clean inputs: target {found['target']:.2%}, mean of "
         f"{len(found['realised'])} re-splits {found['realised_mean']:.2%} "
         f"(n = {found['n'][0]} to calibrate, {found['n'][1]} to verify).",
@@ -109,8 +116,7 @@ def bars(name: str, facts: Json) -> list[Bar]:
                 0.0,
             )
         )
-    first = rows["guard", f"L∞ {facts['eps'][0]:g}"]
-    article = rows["article's guard", f"L∞ {facts['eps'][0]:g}"]
+    first, article = facts["clean"]["guard"], facts["clean"]["article's guard"]
     if "clean" in asked:
         listed.append(_bar("guard, clean accuracy", first["clean_accuracy"], ">=", asked["clean"]))
         listed.append(
@@ -122,7 +128,7 @@ def bars(name: str, facts: Json) -> list[Bar]:
         Bar(
             "fewer clean inputs to review than the article's guard",
             1 - ours / max(theirs, 1e-9),
-            first["n"],
+            first["review_rate"]["n"],
             None,
             ">=",
             0.43,
@@ -136,7 +142,7 @@ def bars(name: str, facts: Json) -> list[Bar]:
         Bar(
             "fewer reviews on traffic with 1 % attacks",
             1 - mixed[1] / max(mixed[0], 1e-9),
-            first["n"],
+            first["review_rate"]["n"],
             None,
             ">=",
             0.67,

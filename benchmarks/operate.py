@@ -4,7 +4,8 @@ fixed seeds through the code that serves, and attacks on a live gateway.
 python -m benchmarks.operate [--data-dir DIR] [--only PART ...] [--quick]
 
 Each part takes long (alarms and rollouts minutes, streams hours): with --only the others' figures
-stay as the file has them. Streams need --data-dir with MNIST, Fashion-MNIST and CIFAR-10.
+stay as the file has them. What was measured is kept under out/operate: started again, it goes on.
+Streams need --data-dir with MNIST, Fashion-MNIST and CIFAR-10.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from typing import Any, Final
 import torch
 
 from benchmarks import operate_monitor, operate_retrains, operate_rollout, operate_streams
+from benchmarks.operate_kept import Keep, anew, kept
 from benchmarks.results_file import RESULTS, Bar, write_results
 
 Json = dict[str, Any]
@@ -38,7 +40,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     quick = given.quick
-    rows, bars = kept(Path("out/benchmarks") if quick else RESULTS, given.only)
+    rows, bars = measured(Path("out/benchmarks") if quick else RESULTS, given.only)
     for name in given.only:
         if name == "streams" and given.data_dir is None:
             print("skipped streams: they need --data-dir")
@@ -52,16 +54,20 @@ def main() -> None:
 
 
 def parts(data_dir: Path, quick: bool) -> dict[str, Part]:
+    keep: Keep = anew if quick else kept
     return {
-        "monitor": partial(operate_monitor.monitor, quick),
-        "rollout": partial(rollout, quick),
-        "streams": partial(streams, data_dir, quick),
+        "monitor": partial(operate_monitor.monitor, quick, keep),
+        "rollout": partial(rollout, quick, keep),
+        "streams": partial(streams, data_dir, quick, keep),
         "retrains": partial(operate_retrains.retrains, 200 if quick else 1000),
     }
 
 
-def rollout(quick: bool) -> tuple[list[Json], list[Bar]]:
-    rows = operate_rollout.figures(runs=20 if quick else 400)
+def rollout(quick: bool, keep: Keep) -> tuple[list[Json], list[Bar]]:
+    rows = []
+    for name in operate_rollout.CASES:
+        runs = 20 if quick else 400 if name in operate_rollout.WANTED else 100
+        rows += keep(f"rollout {name} {runs}", partial(operate_rollout.figures, [name], runs))
     found = []
     for each in operate_rollout.bars(rows):
         bar = {name: value for name, value in each.items() if name != "met"}
@@ -69,12 +75,12 @@ def rollout(quick: bool) -> tuple[list[Json], list[Bar]]:
     return rows, found
 
 
-def streams(data_dir: Path, quick: bool) -> tuple[list[Json], list[Bar]]:
-    found = operate_streams.figures(data_dir, quick)
+def streams(data_dir: Path, quick: bool, keep: Keep) -> tuple[list[Json], list[Bar]]:
+    found = operate_streams.figures(data_dir, quick, keep)
     return found.rows, found.bars
 
 
-def kept(folder: Path, anew: Sequence[str]) -> tuple[list[Json], list[Bar]]:
+def measured(folder: Path, anew: Sequence[str]) -> tuple[list[Json], list[Bar]]:
     """Rows and bars of the other parts, as they were measured before."""
     path = folder / f"{NAME}.json"
     if not path.exists():

@@ -38,6 +38,7 @@ class World:
     attacks, clean: golden rows of either kind; the rest of the 10,000 requests are clients'.
     more: further share of inputs, of clients and golden clean ones, that only the candidate calls
         SUSPICIOUS (negative: only the stable one).
+    on_golden: whether golden clean rows show that, too.
     drop: further share of golden adversarial rows that only the candidate accepts, wrong.
     """
 
@@ -49,6 +50,7 @@ class World:
     attacks: int = 3000
     clean: int = 1500
     more: float = 0.0
+    on_golden: bool = True
     drop: float = 0.0
 
 
@@ -63,9 +65,11 @@ def simulate(world: World, seed: int, policy: Policy) -> tuple[str, int]:
     share = draws.beta(1, 1 / world.differ - 1, world.clients)
     lean = draws.uniform(-world.lean, world.lean, world.clients)
     up, down = max(world.more, 0.0), max(-world.more, 0.0)
-    half = world.golden_differ / 2
-    plus = np.choose(kinds, [share[who] * (1 + lean[who]) / 2 + up, half + world.drop, half + up])
-    minus = np.choose(kinds, [share[who] * (1 - lean[who]) / 2 + down, half, half])
+    half, shown = world.golden_differ / 2, float(world.on_golden)
+    plus = np.choose(
+        kinds, [share[who] * (1 + lean[who]) / 2 + up, half + world.drop, half + shown * up]
+    )
+    minus = np.choose(kinds, [share[who] * (1 - lean[who]) / 2 + down, half, half + shown * down])
     luck = draws.random(REQUESTS)
     signs = np.where(luck < plus, 1, np.where(luck < plus + minus, -1, 0))
     tally, rollout = Tally(policy), Rollout(state="SHADOW", clock=0.0)
@@ -97,11 +101,19 @@ CASES: dict[str, World] = {
     "equal, 2,000 clients": World(clients=2000, zipf=1.2),
     "+3 points SUSPICIOUS": World(more=0.03),
     "-3 points SUSPICIOUS": World(more=-0.03),
+    "-3 points SUSPICIOUS, on clients' inputs alone": World(more=-0.03, on_golden=False),
     "-3 points SUSPICIOUS, 2,000 clients": World(more=-0.03, clients=2000, zipf=1.2),
     "-3 points detection": World(drop=0.03),
     "-3 points detection, 2,000 golden rows": World(drop=0.03, attacks=2000, clean=1000),
     "-3 points detection, bundles differ on 6 %": World(drop=0.03, golden_differ=0.06),
     "-5 points detection, bundles differ on 6 %": World(drop=0.05, golden_differ=0.06),
+}
+
+WANTED: dict[str, tuple[str, float]] = {
+    "equal, heavy-tailed clients": ("<=", 0.02),
+    "+3 points SUSPICIOUS": (">=", 0.95),
+    "-3 points SUSPICIOUS": (">=", 0.95),
+    "-3 points detection": (">=", 0.95),
 }
 
 
@@ -135,15 +147,10 @@ def figures(
 
 def bars(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The bars of a rollout, from `figures`."""
-    wanted = {
-        "equal, heavy-tailed clients": ("<=", 0.02),
-        "+3 points SUSPICIOUS": (">=", 0.95),
-        "-3 points detection": (">=", 0.95),
-    }
     found = []
     for row in rows:
-        if row["case"] in wanted:
-            op, bar = wanted[row["case"]]
+        if row["case"] in WANTED:
+            op, bar = WANTED[row["case"]]
             met = row["rate"] <= bar if op == "<=" else row["rate"] >= bar
             same = {"n": row["runs"], "interval": row["interval"], "op": op, "bar": bar}
             found.append({"name": row["case"], "value": row["rate"], **same, "met": met})

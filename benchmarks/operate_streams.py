@@ -1,11 +1,11 @@
 """Black-box attacks on a live gateway that looks for runs of near-equal inputs, and streams that
-nobody should flag."""
+nobody should flag: a part of `benchmarks.operate`."""
 
-import argparse
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.attack_nets import load_data
+from benchmarks.operate_kept import Keep, anew
 from benchmarks.operate_streams_attacks import (
     KEYS,
     STRATEGIES,
@@ -26,7 +27,7 @@ from benchmarks.operate_streams_attacks import (
     fresh_keys,
 )
 from benchmarks.operate_streams_benign import STILL, streams
-from benchmarks.results_file import Bar, write_results
+from benchmarks.results_file import Bar
 from buckler.detectors.confidence import Confidence
 from buckler.guard import Guard
 from buckler.guard.rule import Thresholds
@@ -54,11 +55,18 @@ class Figures:
     table: str
 
 
-def figures(data_dir: Path, quick: bool, strategies: Sequence[str] = STRATEGIES) -> Figures:
+def figures(
+    data_dir: Path,
+    quick: bool,
+    keep: Keep = anew,
+    strategies: Sequence[str] = STRATEGIES,
+) -> Figures:
     """Everything measured: attacks, benign streams, cost."""
     images, budget = (4, 80) if quick else (20, 300)
-    outcomes = attacks(data_dir, images, budget, strategies)
-    benign = benign_rows(data_dir, quick)
+    benign = []
+    for name in _SETS:
+        benign += keep(f"streams benign {name}", partial(benign_rows, name, data_dir, quick))
+    outcomes = attacks(data_dir, images, budget, strategies, keep=keep)
     rows = [*attack_rows(outcomes), *benign]
     return Figures(rows, bars(outcomes, benign), table(rows))
 
@@ -69,9 +77,11 @@ def attacks(
     budget: int,
     strategies: Sequence[str] = STRATEGIES,
     levels: Sequence[int] = LEVELS,
+    keep: Keep = anew,
 ) -> list[Outcome]:
     """All attacks of all strategies on MNIST, against a gateway with the defence; and plain ones
-    against one without ("undefended")."""
+    against one without ("undefended"). "mixed" sends ten times as much, for a third of the images.
+    """
     parts = load_data("mnist", data_dir)
     net = _trained(parts.x_fit[:8000], parts.y_fit[:8000])
     with torch.no_grad():
@@ -81,9 +91,11 @@ def attacks(
     for strategy in ("undefended", *strategies):
         for level in levels:
             for attack in arsenal(budget):
-                found += _one_gateway(
-                    guard, (x, y, parts.x_test[5000:]), attack, strategy, level, images, budget
-                )
+                count = max(1, images // 3) if strategy == "mixed" else images
+                data = (x, y, parts.x_test[5000:])
+                make = partial(_one_gateway, guard, data, attack, strategy, level, count, budget)
+                name = f"streams {strategy} {level} {attack} {count} {budget}"
+                found += [Outcome(**each) for each in keep(name, make)]
     return found
 
 
@@ -95,7 +107,7 @@ def _one_gateway(
     level: int,
     images: int,
     budget: int,
-) -> list[Outcome]:
+) -> list[Json]:
     x, y, others = data
     keys = fresh_keys(images * KEYS)
     ring = Keys(
@@ -125,43 +137,42 @@ def _one_gateway(
             )
 
         found = list(attacked(attacker, images, attack, budget))
-    if strategy != "undefended":
-        return found
-    return [Outcome(o.attack, strategy, o.eps, o.queries, o.won, None) for o in found]
+    if strategy == "undefended":
+        found = [replace(each, strategy=strategy, seen=None) for each in found]
+    return [asdict(each) for each in found]
 
 
-def benign_rows(data_dir: Path, quick: bool) -> list[Json]:
-    """Each kind of stream on each data set, through the rule itself; with CPU time and memory."""
+def benign_rows(name: str, data_dir: Path, quick: bool) -> list[Json]:
+    """Each kind of stream on a data set, through the rule itself; with CPU time and memory."""
     rows: list[Json] = []
-    for name in _SETS:
-        x = load_data(name, data_dir).x_test
-        x = x[:2000] if quick else x
-        for kind, stream in streams(x, seed=0, few=300 if quick else 1000):
-            seen = Streams(Rule(), Looks(tuple(x.shape[1:]), b"of the benchmark"))
-            flagged = n = 0
-            clients: set[str] = set()
-            ends: Counter[str] = Counter()
-            began = time.process_time()
-            for client, row in stream:
-                alarms = seen.saw(client, row.numpy())
-                n, flagged = n + 1, flagged + bool(alarms)
-                for alarm in alarms:
-                    ends[alarm.kind] += 1
-                    clients |= set(alarm.clients)
-            spent = time.process_time() - began
-            rows.append(
-                {
-                    "data": name,
-                    "stream": kind.name,
-                    "bar": kind.bar,
-                    "n": n,
-                    "flagged": flagged,
-                    "clients_flagged": len(clients),
-                    "kinds": dict(ends),
-                    "cpu_ms": 1000 * spent / n,
-                    "bytes": seen.nbytes / seen.held,
-                }
-            )
+    x = load_data(name, data_dir).x_test
+    x = x[:2000] if quick else x
+    for kind, stream in streams(x, seed=0, few=300 if quick else 1000):
+        seen = Streams(Rule(), Looks(tuple(x.shape[1:]), b"of the benchmark"))
+        flagged = n = 0
+        clients: set[str] = set()
+        ends: Counter[str] = Counter()
+        began = time.process_time()
+        for client, row in stream:
+            alarms = seen.saw(client, row.numpy())
+            n, flagged = n + 1, flagged + bool(alarms)
+            for alarm in alarms:
+                ends[alarm.kind] += 1
+                clients |= set(alarm.clients)
+        spent = time.process_time() - began
+        rows.append(
+            {
+                "data": name,
+                "stream": kind.name,
+                "bar": kind.bar,
+                "n": n,
+                "flagged": flagged,
+                "clients_flagged": len(clients),
+                "kinds": dict(ends),
+                "cpu_ms": 1000 * spent / n,
+                "bytes": seen.nbytes / seen.held,
+            }
+        )
     return rows
 
 
@@ -275,21 +286,3 @@ def _guard(net: nn.Module) -> Guard:
         rule=Thresholds((1e9,), 0),
         digest="0" * 64,
     )
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data-dir", type=Path, required=True)
-    parser.add_argument("--quick", action="store_true")
-    given = parser.parse_args()
-    torch.set_num_threads(1)
-    found = figures(given.data_dir, given.quick)
-    command = "python -m benchmarks.operate_streams" + (" --quick" if given.quick else "")
-    print(
-        write_results("operate_streams", command, found.rows, found.bars, found.table, given.quick)
-    )
-    print(found.table)
-
-
-if __name__ == "__main__":
-    main()

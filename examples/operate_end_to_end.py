@@ -80,17 +80,17 @@ def attacked(story: Story, a: Path) -> None:
     story.chapter(f"2. The attack, through {ATTACKERS} keys")
     story.first = send(story.gateway, story.clients[:ATTACKERS], story.traffic.first_wave)
     story.says(f"attack: {story.first}")
-    paged = story.until(lambda: bool(pages(story)), 20)
+    paged = story.until(lambda: bool(pages(story)), 60)
     story.promise("an alarm pages", paged)
     for alert in pages(story):
         story.says(f"{alert['title']} {alert['facts']}")
-    told = story.until(lambda: any(map(is_page, story.heard)), 20)
+    told = story.until(lambda: any(map(is_page, story.heard)), 60)
     story.promise("the alert arrives at the webhook", told)
     for body in filter(is_page, story.heard):
         notes = body["commonAnnotations"]
         story.says(f"{notes['action']} Runbook: {notes['runbook_url']}")
     send(story.gateway, story.clients[-1:], story.traffic.near)
-    known = story.until(lambda: bool(suspects(story)), 20)
+    known = story.until(lambda: bool(suspects(story)), 60)
     story.promise("a client who asks for one digit again and again is named", known)
     story.look(story, "attacked")
 
@@ -164,7 +164,7 @@ def rollout(story: Story, bundle: Path, seconds: float) -> Json:
 
 def rolled_out(story: Story, b: Path) -> None:
     story.chapter("4. Rolled out, and attacked again")
-    found = rollout(story, b, 120)
+    found = rollout(story, b, 600)
     for state, share in found["seen"].items():
         story.says(f"{state:10} {share:.0%} of clients answered by B")
     steps = {"SHADOW", "STEP_10", "STEP_50", "STEP_100"} <= set(found["seen"])
@@ -179,10 +179,10 @@ def rolled_back(story: Story, c: Path) -> None:
     for verb in ("assess", "check"):
         run(story.folder, verb, c, "-c", "hasty.toml")
     live = story.gateway.classify(story.clients[0], story.traffic.clean[0])["bundle"]
-    found = rollout(story, c, 60)
+    found = rollout(story, c, 300)
     story.promise(f"rolled back by itself: {found['reason']}", found["state"] == "ROLLED_BACK")
     said = found["reason"]
-    told = story.until(lambda: any(said in str(body) for body in story.heard), 20)
+    told = story.until(lambda: any(said in str(body) for body in story.heard), 60)
     story.promise("the rollback is told", told)
     story.says(f"at most {max(found['seen'].values()):.0%} of clients were answered by it")
     now = {story.gateway.classify(key, story.traffic.clean[0])["bundle"] for key in story.clients}
@@ -243,6 +243,7 @@ def tell(folder: Path, look: Callable[[Story, str], None]) -> list[str]:
             false_alarm_days=10,  # one false page in ten days ...
             rows_per_day=10_000,  # ... of a small service
             streams="flag",
+            accepted_sample=0.03,  # of those rows somebody reviews one in 33: what passed
         )
         clients = new_keys(store, ["infer"], CLIENTS)
         reviewers = [*new_keys(store, ["review"]), *new_keys(store, ["review"])]

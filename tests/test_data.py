@@ -128,7 +128,7 @@ def test_rows_of_features(tmp_path: Path) -> None:
         ({"x": X, "y": Y[:50]}, r"labels must be one a row, \(120,\)\. Got the shape \(50,\)"),
         ({"x": X, "y": Y[:, None]}, r"Got the shape \(120, 1\)"),
         ({"x": X, "y": Y / 2}, r"labels must be whole numbers 0\.\.k-1\. Got float64"),
-        ({"x": (X * 9).astype(int), "y": Y}, r"must be uint8 pixels or floating point\. Got int"),
+        ({"x": (X * 9).astype(int), "y": Y}, r"must be uint8 or uint16 pixels or floats\. Got int"),
         ({"x": X * 255, "y": Y}, r"must lie in \[0, 1\]\. Got .*: divide by 255\?"),
         ({"x": np.where(X > 0.99, np.nan, X), "y": Y}, r"must be finite\. Got NaN or infinity in"),
         ({"x": np.array([{}, []], dtype=object), "y": Y[:2]}, "cannot be read as .npz: Object"),

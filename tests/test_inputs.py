@@ -47,8 +47,8 @@ def noise_pixels(*shape: int) -> np.ndarray:
         ({"class_names": ("a", "b", "a")}, "class_names must be 2 or more different names"),
         ({"box": (1.0, 1.0)}, r"box must be \(low, high\) with low < high\. Got \(1\.0, 1\.0\)"),
         ({"box": (float("nan"), 1.0)}, "box must be"),
-        ({"levels": 1}, r"levels must be 0 \(any float\) or at least 2\. Got 1"),
-        ({"levels": -1}, r"at least 2\. Got -1"),
+        ({"levels": 1}, r"levels must be 0 \(any float\) or 2 to 65536\. Got 1"),
+        ({"levels": -1}, r"2 to 65536\. Got -1"),
     ],
 )
 def test_an_impossible_spec_is_refused(fields: dict, sentence: str) -> None:

@@ -1,7 +1,7 @@
 """verdict: plain values, JSON as they stand, sentences for a person."""
 
 import json
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
@@ -22,10 +22,16 @@ def test_a_verdict_is_json_as_it_stands() -> None:
     }
 
 
+def test_a_radius_stands_only_where_one_is_claimed() -> None:
+    assert "radius" not in SURE.to_dict()
+    assert replace(SURE, radius=0.25).to_dict()["radius"] == 0.25
+
+
 @pytest.mark.parametrize(
     ("verdict", "text"),
     [
         (SURE, "cat at 97.3%: ACCEPTED"),
+        (replace(SURE, radius=0.25), "cat at 97.3%, certified within L2 distance 0.25: ACCEPTED"),
         (ODD, "toaster at 50.0%: SUSPICIOUS - MANUAL REVIEW REQUIRED (confidence, views)"),
     ],
 )

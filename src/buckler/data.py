@@ -77,13 +77,17 @@ def load(
     seed: int = 0,
     box: tuple[float, float] = (0.0, 1.0),
     class_names: tuple[str, ...] = (),
+    levels: int = 0,
 ) -> Dataset:
     """The data set `source` names, split at random by seed.
 
     Args:
         source: "digits", a .npz file (`x`, `y`; or `x_train`, `y_train`, `x_test`, `y_test`, and
             then only fit comes from the training part), or a folder with one folder of images a
-            class.
+            class. x: uint8 pixels, uint16 pixels, or floats in the box.
+        box: of floats, and what the whole numbers 0..levels-1 of 16-bit files stand for: (0, 4095)
+            or (-1024, 3071) keeps raw units; 8-bit pixels become [0, 1].
+        levels: of 16-bit images, 4096 for 12 bits; 0: 65536.
 
     Raises: DataError if it cannot be read, is empty, has one class, or labels out of range.
     """
@@ -91,9 +95,9 @@ def load(
         return _digits(seed)
     path = Path(source)
     if path.is_dir():
-        return _folder(path, seed, class_names)
+        return _folder(path, seed, box, class_names, levels)
     if path.suffix == ".npz":
-        return _npz(path, seed, box, class_names)
+        return _npz(path, seed, box, class_names, levels)
     raise DataError(
         f"data must be 'digits', a .npz file, or a folder with one folder of images a class. "
         f"Got {str(source)!r}{'' if path.exists() else ', which does not exist'}"
@@ -126,7 +130,9 @@ def _digits(seed: int) -> Dataset:
     return _split("digits", spec, spec.snap(x), torch.from_numpy(raw.target).long(), seed)
 
 
-def _npz(path: Path, seed: int, box: tuple[float, float], names: tuple[str, ...]) -> Dataset:
+def _npz(
+    path: Path, seed: int, box: tuple[float, float], names: tuple[str, ...], levels: int
+) -> Dataset:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}
@@ -139,38 +145,49 @@ def _npz(path: Path, seed: int, box: tuple[float, float], names: tuple[str, ...]
             f"{path} must hold x and y, or x_train, y_train, x_test and y_test. "
             f"Missing: {', '.join(missing)}; found: {', '.join(sorted(found)) or 'nothing'}"
         )
-    pairs = [_arrays(path, found[x], found[y]) for x, y in parts]
-    if not len(pairs[0][0]):
+    stored = [_arrays(path, found[x], found[y]) for x, y in parts]
+    box, levels = _grid(stored[0][0], box, levels)
+    if not len(stored[0][0]):
         raise DataError(f"there is no data: at least one row is needed. {path} has 0")
-    levels = 256 if found[parts[0][0]].dtype == np.uint8 else 0
-    if levels:
-        box = (0.0, 1.0)
-    top = max((int(y.max()) for _, y in pairs if len(y)), default=-1)
+    top = max((int(y.max()) for _, y in stored if len(y)), default=-1)
     names = names or tuple(str(label) for label in range(top + 1))
     if len(names) < 2:
         raise DataError(f"a classifier needs at least 2 classes. {path} has labels of {len(names)}")
-    spec = InputSpec(tuple(pairs[0][0].shape[1:]), names, box, levels)
+    spec = InputSpec(tuple(stored[0][0].shape[1:]), names, box, levels)
+    pairs = [(_numbers(path, x, spec), y) for x, y in stored]
     held = pairs[1] if len(pairs) == 2 else None
     return _split(path.stem, spec, *pairs[0], seed, held)
 
 
-def _arrays(path: Path, x: np.ndarray, y: np.ndarray) -> tuple[Tensor, Tensor]:
+def _grid(x: np.ndarray, box: tuple[float, float], levels: int) -> tuple[tuple[float, float], int]:
+    """The box and the levels of pixels as they are stored; floats have no levels."""
+    if x.dtype == np.uint8:
+        return (0.0, 1.0), 256
+    return box, (levels or 65536) if x.dtype == np.uint16 else 0
+
+
+def _arrays(path: Path, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, Tensor]:
     if x.ndim == 4 and x.shape[3] in (1, 3) and x.shape[1] not in (1, 3):
         x = x.transpose(0, 3, 1, 2)
     if x.ndim == 3:
         x = x[:, None]
-    if x.dtype == np.uint8:
-        x = x.astype(np.float32) / 255
-    if not np.issubdtype(x.dtype, np.floating):
-        raise DataError(f"{path}: x must be uint8 pixels or floating point. Got {x.dtype}")
     if not np.issubdtype(y.dtype, np.integer):
         raise DataError(f"{path}: labels must be whole numbers 0..k-1. Got {y.dtype}")
-    return torch.from_numpy(np.ascontiguousarray(x, np.float32)), torch.from_numpy(
-        y.astype(np.int64)
-    )
+    return x, torch.from_numpy(y.astype(np.int64))
 
 
-def _folder(path: Path, seed: int, names: tuple[str, ...]) -> Dataset:
+def _numbers(path: Path, x: np.ndarray, spec: InputSpec) -> Tensor:
+    """x (n, *shape) float32 in the spec's box."""
+    if x.dtype in (np.uint8, np.uint16):
+        return spec.of_levels(x)
+    if not np.issubdtype(x.dtype, np.floating):
+        raise DataError(f"{path}: x must be uint8 or uint16 pixels or floats. Got {x.dtype}")
+    return torch.from_numpy(np.ascontiguousarray(x, np.float32))
+
+
+def _folder(
+    path: Path, seed: int, box: tuple[float, float], names: tuple[str, ...], levels: int
+) -> Dataset:
     from PIL import Image
 
     names = names or tuple(sorted(part.name for part in _visible(path) if part.is_dir()))
@@ -191,11 +208,12 @@ def _folder(path: Path, seed: int, names: tuple[str, ...]) -> Dataset:
         )
     try:
         with Image.open(files[0][0]) as first:
-            channels = 1 if first.mode in ("L", "1") else 3
+            deep = first.mode == "I;16"
+            channels = 1 if deep or first.mode in ("L", "1") else 3
             shape = (channels, first.height, first.width)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{files[0][0]}: the file must be an image. Got {error}") from None
-    spec = InputSpec(shape, names, levels=256)
+    spec = InputSpec(shape, names, *((box, levels or 65536) if deep else ((0.0, 1.0), 256)))
     rows = []
     for file, _ in files:
         try:

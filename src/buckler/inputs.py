@@ -15,6 +15,8 @@ from buckler.errors import DataError, UsageError
 from buckler.text import codes
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+_BYTE = 256
+_DEEPEST = 65536
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class InputSpec:
             at most so many characters.
         class_names: one name a class, in the order of the logits.
         box: the allowed range of every value.
-        levels: how many values a file can hold (256 for 8-bit images); 0: any float.
+        levels: how many values a file can hold (256 for 8-bit images, 4096 for 12 bits in a 16-bit
+            PNG); 0: any float.
         resize: "refuse" an image of another size, or make it fit by area averaging.
         max_pixels: a larger image is refused before it is decoded.
         text: a row is the code points of a text, then -1 to its end (`of_texts`).
@@ -47,8 +50,15 @@ class InputSpec:
             raise UsageError(f"class_names must be 2 or more different names: {self.class_names}")
         if not self.box[0] < self.box[1]:
             raise UsageError(f"box must be (low, high) with low < high. Got {self.box}")
-        if self.levels == 1 or self.levels < 0:
-            raise UsageError(f"levels must be 0 (any float) or at least 2. Got {self.levels}")
+        if self.levels == 1 or not 0 <= self.levels <= _DEEPEST:
+            raise UsageError(f"levels must be 0 (any float) or 2 to {_DEEPEST}. Got {self.levels}")
+        if self.is_deep and self.shape[0] != 1:
+            raise UsageError(
+                f"images of more than 8 bits have one channel. Got {self.levels} levels and the "
+                f"shape {self.shape}"
+            )
+        if self.is_deep and self.resize != "refuse":
+            raise UsageError("images of more than 8 bits are not resized: set resize to 'refuse'")
         if self.text and (len(self.shape) != 1 or self.box != codes.BOX or self.levels):
             raise UsageError(
                 "a spec of texts has the shape (length,), code points as its box and no levels: "
@@ -67,6 +77,11 @@ class InputSpec:
     @property
     def is_image(self) -> bool:
         return len(self.shape) == 3 and self.shape[0] in (1, 3)
+
+    @property
+    def is_deep(self) -> bool:
+        """Images of 9 to 16 bits: files are 16-bit PNG, and nothing rounds them to 8."""
+        return self.is_image and self.levels > _BYTE
 
     def blank(self, n: int = 1) -> Tensor:
         """(n, *shape) in the middle of the box: inputs that can always be judged; a text "-"."""
@@ -123,12 +138,33 @@ class InputSpec:
         """The nearest point a file can hold; gradients pass unchanged (identity surrogate)."""
         if not self.levels:
             return x
+        snapped = self._valued(self._levels(x))
+        return straight_through(x, snapped) if x.requires_grad else snapped
+
+    def of_levels(self, stored: np.ndarray) -> Tensor:
+        """What a file's whole numbers 0..levels-1 (any shape) mean, in the box, float32.
+
+        Raises: DataError if one of them is beyond the levels.
+        """
+        possible = np.iinfo(stored.dtype).max >= self.levels
+        if possible and stored.size and int(stored.max()) >= self.levels:
+            raise DataError(
+                f"stored values must be 0 to {self.levels - 1}, the model's {self.levels} levels. "
+                f"Got {int(stored.max())}"
+            )
+        return self._valued(torch.from_numpy(stored.astype(np.float32)))
+
+    def _levels(self, x: Tensor) -> Tensor:
+        """The nearest of a file's whole numbers."""
         low, high = self.box
         n = self.levels - 1
+        return torch.round((x.detach() - low) / (high - low) * n).clamp(0, n)
+
+    def _valued(self, level: Tensor) -> Tensor:
         # In this order, so that a decoded file's k / 255 comes out bit for bit.
-        level = torch.round((x.detach() - low) / (high - low) * n) / n
-        snapped = (level * (high - low) + low).clamp(low, high)
-        return straight_through(x, snapped) if x.requires_grad else snapped
+        unit = level / (self.levels - 1)
+        low, high = self.box
+        return unit if self.box == (0, 1) else (unit * (high - low) + low).clamp(low, high)
 
     def on_grid(self, x: Tensor) -> Tensor:
         """(n,) bool: the row can be sent as a file as it stands."""
@@ -173,6 +209,8 @@ class InputSpec:
             raise DataError(
                 f"images must be {width} x {height} pixels. Got {image.width} x {image.height}"
             )
+        if self.is_deep:
+            return self._deep(image)
         if image.mode.startswith(("I", "F")):
             raise DataError(f"images must have 8 bits a channel. Got the mode {image.mode!r}")
         alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
@@ -189,14 +227,27 @@ class InputSpec:
             pixels.mul_(high - low).add_(low)
         return pixels.reshape(height, width, channels).permute(2, 0, 1)[None]
 
+    def _deep(self, image: Image.Image) -> Tensor:
+        if image.mode != "I;16":
+            raise DataError(
+                "images must be 16-bit grey PNG files: this model tells "
+                f"{self.levels} levels apart. Got the mode {image.mode!r}"
+            )
+        return self.of_levels(np.array(image)).reshape(1, *self.shape)
+
     def encode(self, x: Tensor) -> bytes:
-        """One input (c, h, w) as an 8-bit PNG file."""
+        """One input (c, h, w) as a PNG file of 8 bits a channel; of 16 if the levels need them."""
+        if not self.is_deep:
+            return self.seen(x)
+        stored = self._levels(x[0].cpu()).numpy().astype(np.uint16)
+        return _png(stored)
+
+    def seen(self, x: Tensor) -> bytes:
+        """One input (c, h, w) as a PNG file for eyes: 8 bits a channel over the whole box."""
         low, high = self.box
         levels = ((x.detach().cpu() - low) / (high - low) * 255).round().clamp(0, 255)
         pixels = levels.to(torch.uint8).permute(1, 2, 0).numpy()
-        stream = io.BytesIO()
-        Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(stream, "PNG")
-        return stream.getvalue()
+        return _png(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
 
     def to_dict(self) -> dict[str, object]:
         fields = asdict(self)
@@ -212,6 +263,12 @@ class InputSpec:
         for name in ("shape", "class_names", "box"):
             fields[name] = tuple(fields[name])
         return cls(**fields)
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
 
 
 class _StraightThrough(torch.autograd.Function):

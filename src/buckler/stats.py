@@ -53,34 +53,6 @@ def clopper_pearson_upper(k: int, n: int, alpha: float) -> float:
     return 1.0 if k == n else float(beta.ppf(1 - alpha, k + 1, n - k))
 
 
-# Alternatives to a share of 1/2 in odds, from hardly better to sure.
-_ODDS = np.append(np.geomspace(1.05, 5000.0, 16), np.inf)
-
-
-def share_e(k: int, n: int, most: float) -> float:
-    """Log of an e-process against "each of n succeeds with probability at most `most`"; k did.
-
-    It is a mean of likelihood ratios over alternatives above `most`. Under the null it passes
-    log(1/alpha) with probability at most alpha, however often one looks (Ville 1939; Howard et al.
-    2021, arXiv:1810.08240).
-
-    Args:
-        most: in (0, 1).
-
-    >>> share_e(0, 0, 0.9)
-    0.0
-    """
-    if not (0 <= k <= n and 0 < most < 1):
-        raise ValueError(f"a share needs 0 <= k <= n and most in (0, 1). Got {k}, {n}, {most}")
-    odds = _ODDS * most / (1 - most)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.where(np.isinf(odds), 1.0, odds / (1 + odds))
-        logs = k * np.log(share / most)
-        if n > k:
-            logs = logs + (n - k) * np.log((1 - share) / (1 - most))
-    return float(np.logaddexp.reduce(logs) - math.log(len(logs)))
-
-
 def conformal_p(
     calibration: Sequence[float] | NDArray[np.floating], scores: Sequence[float]
 ) -> NDArray[np.float64]:

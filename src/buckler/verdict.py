@@ -13,6 +13,8 @@ class Verdict:
 
     prediction is the class name, confidence its probability, anomaly_score the conformal 1 − p of
     the combined score in [0, 1], reasons the scores that stood out most, bundle the digest.
+    radius: only of a bundle that answers smoothed: no input within that L2 distance (input units)
+    is answered otherwise, with the probability the bundle states; None: no such claim.
     """
 
     prediction: str
@@ -21,13 +23,16 @@ class Verdict:
     status: Status
     reasons: tuple[str, ...]
     bundle: str
+    radius: float | None = None
 
     def to_dict(self) -> dict[str, object]:
-        return asdict(self)
+        """Without a radius where none is claimed."""
+        return {k: v for k, v in asdict(self).items() if not (k == "radius" and v is None)}
 
     def __str__(self) -> str:
         why = f" ({', '.join(self.reasons)})" if self.reasons else ""
-        return f"{self.prediction} at {self.confidence:.1%}: {IN_PRINT[self.status]}{why}"
+        far = "" if self.radius is None else f", certified within L2 distance {self.radius:g}"
+        return f"{self.prediction} at {self.confidence:.1%}{far}: {IN_PRINT[self.status]}{why}"
 
 
 STABILITY: Final = "stability"
@@ -189,6 +194,42 @@ class PatchCertificate:
             return f"{word} ({masks} against {patch})"
         answers = f"answers {self.label}{' or abstains' if self.abstaining else ''}"
         return f"the model behind {masks} {answers} under {patch}"
+
+
+@dataclass(frozen=True)
+class TreeCertificate:
+    """What was decided about one row of a table and an ensemble of trees.
+
+    The ensemble answers `label` for every row that the threat lets the attacker send instead of x.
+    label None: `evadable` by a row that was found, for `spent` of the budget, or else open.
+    """
+
+    label: int | None
+    threat: str
+    evadable: bool
+    spent: float | None
+
+    iso: ClassVar[Iso] = Iso(STABILITY, "abstract interpretation (sound, incomplete)")
+    assumptions: ClassVar[tuple[str, ...]] = (
+        "the spec's types, ranges, directions and prices are true",
+        "each column may use the whole budget, and rules are not counted on: a wider box than the "
+        "attacker has",
+        "sums of leaves may be off by what float32 addition loses, which is allowed for",
+    )
+
+    @property
+    def abstained(self) -> bool:
+        return self.label is None
+
+    def to_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        if self.evadable:
+            return f"evadable within {self.threat}: a row was found that spends {self.spent:.4g}"
+        if self.abstained:
+            return f"open (neither proved nor evaded within {self.threat})"
+        return f"the trees answer {self.label} for every row within {self.threat}"
 
 
 @dataclass(frozen=True)

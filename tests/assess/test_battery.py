@@ -11,6 +11,8 @@ from buckler.assess import Effort, battery, of_model
 from buckler.assess.battery import QUESTIONS, naive_test
 from buckler.assess.battery.check import DECISIVE, Battery, Check, absent
 from buckler.assess.battery.deployed import runs_autograd
+from buckler.assess.battery.scene import set_up
+from buckler.assess.battery.second_look import stay
 from buckler.assess.battery.selftest import _broken, _Line
 from buckler.assess.battery.zoo import (
     Decoy,
@@ -21,6 +23,7 @@ from buckler.assess.battery.zoo import (
     Scaled,
     Shattered,
     Softmaxed,
+    zoo,
 )
 from buckler.assess.target import Target
 from buckler.errors import UsageError
@@ -30,7 +33,7 @@ from buckler.threats import Goal, LpBall, PixelBudget
 THREAT = LpBall("linf", 0.2)
 SMALL = Effort(
     rows=24, steps=20, queries=100, noise=50, noise_rows=10, decision_rows=5, decision_queries=60,
-    points=8,
+    points=8, again=2,
 )  # fmt: skip
 
 
@@ -56,8 +59,20 @@ def marks(found):
 
 
 @pytest.fixture(scope="module")
-def plain(trained, dataset):
-    return look(trained, dataset)
+def told():
+    return []
+
+
+@pytest.fixture(scope="module")
+def plain(trained, dataset, told):
+    return look(trained, dataset, progress=lambda *shares: told.append(shares))
+
+
+def test_every_check_that_is_done_is_told_and_the_last_ends_it(plain, told):
+    done, totals = zip(*told, strict=True)
+    assert len(done) == len(plain.checks)
+    assert sorted(set(done)) == list(done)
+    assert set(totals) == {done[-1]}
 
 
 def test_a_plain_net_passes_every_check(plain):
@@ -80,6 +95,16 @@ def test_the_same_seed_gives_the_same_battery(plain, trained, dataset):
     assert dataclasses.replace(again, seconds=0) == dataclasses.replace(plain, seconds=0)
 
 
+@pytest.mark.parametrize(
+    "name", ["temperature 100", "median filter", "detached graph", "dropout left on"]
+)
+def test_some_of_the_zoo_in_small(trained, dataset, name):
+    """The whole of it, on nets that learnt more: tests/benchmarks/test_battery_zoo.py, slow."""
+    fixture = next(each for each in zoo(trained, trained, trained) if each.name == name)
+    inner = None if fixture.undefended is None else target(fixture.undefended, dataset)
+    assert look(fixture.model, dataset, undefended=inner).verdict == fixture.expected
+
+
 def test_large_logits_fail_and_small_ones_do_not(trained, dataset):
     large = look(Scaled(trained, 3000), dataset)
     assert (marks(large)[2], marks(large)[3]) == ("fail", "fail")
@@ -91,6 +116,7 @@ def test_rounded_inputs_fail(trained, dataset):
     found = look(Rounded(trained, 3), dataset)
     assert found.verdict == "FAIL"
     assert marks(found)[2] == "fail"
+    assert marks(found)[3] == marks(found)[9] == "does not apply"  # as where the graph is cut
 
 
 def test_a_cut_graph_fails_and_scores_still_look(trained, dataset):
@@ -232,3 +258,30 @@ def test_a_wrong_gradient_is_beaten_by_others(trained, dataset):
     found = look(Misled(trained), dataset)
     assert found.verdict == "FAIL"
     assert "fail" in (marks(found)[9], marks(found)[10])  # scores, or a distilled twin, do better
+
+
+def counting_scene(dataset, trained, monkeypatch, stays):
+    """A scene of 60 rows, of which `stays` withstand every attack; and the rows looked at."""
+    x = dataset["test"].x[:1].expand(60, 1, 8, 8)
+    made = target(trained, dataset)
+    scene = set_up(made, x, made.answer(x)[0], THREAT, SMALL, 0, None)
+    looked = []
+
+    def broken(self, attack, among, threat=None):
+        looked.append(among.nonzero()[:, 0].tolist())
+        return among & (torch.arange(60) >= stays)
+
+    monkeypatch.setattr(type(scene), "broken", broken)
+    return scene, looked
+
+
+@pytest.mark.parametrize(("stays", "seen"), [(60, 16), (5, 16), (2, 60)])
+def test_a_second_look_ends_once_the_answer_is_known(dataset, trained, monkeypatch, stays, seen):
+    scene, looked = counting_scene(dataset, trained, monkeypatch, stays)
+    look = stay(scene, torch.ones(60, dtype=torch.bool), enough=3)
+    assert len({row for rows in looked for row in rows}) == int(look.at.sum()) == seen
+    assert int(look.stuck.sum()) == min(stays, seen)
+    looked.clear()
+    look = stay(scene, torch.arange(60) < 3, enough=3)  # no more than 3 can stay
+    assert not looked
+    assert not look.at.any()

@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from buckler.assess.parallel import side_by_side
+from buckler.assess.parallel import shares, side_by_side
 
 
 def test_results_come_in_the_jobs_order_whatever_ends_first():
@@ -39,3 +39,14 @@ def test_jobs_may_seed_and_the_callers_draws_stay():
     before = torch.random.get_rng_state()
     side_by_side([lambda seed=seed: torch.manual_seed(seed) and None for seed in range(6)], 3)
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_jobs_tell_their_progress_as_one():
+    told = []
+    one, other = shares(lambda done, total: told.append((done, total)), 2)
+    one(1, 4)
+    other(3, 3)
+    inner = shares(one, 2)  # a job of jobs
+    inner[0](1, 1)
+    inner[1](1, 1)
+    assert told == [(25, 200), (125, 200), (150, 200), (200, 200)]

@@ -2,15 +2,18 @@
 
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from buckler.assess.floors import certified_rate
 from buckler.assess.report import write_report
 from buckler.assess.report.facts import gather
-from buckler.assess.report.figures import certified_table, confusion, cost
+from buckler.assess.report.figures import by_class, certified_table, confusion, cost
 from buckler.errors import DataError
+from buckler.stats import wilson
 
 from .reports import DIGEST, N, book, evidence, write
 
@@ -102,6 +105,22 @@ def test_certified_accuracy_is_told_up_to_the_largest_radius(tmp_path):
     assert all(each["rate"]["n"] == 12 for each in table)
 
 
+def test_certificates_against_patches_have_a_share_and_no_radius(tmp_path):
+    place = evidence(tmp_path / "bundle")
+    path = place.bundle / "evidence" / "certificates.json"
+    value = json.loads(path.read_text())
+    rows = [{k: v for k, v in row.items() if k != "radius"} for row in value["certificates"]]
+    value |= {"certificates": rows, "right": asdict(wilson(9, 12)), "about": "what is served"}
+    path.write_text(json.dumps(value))
+    facts = gather(place)
+    assert certified_table(facts.certificates) == []
+    write_report(place, tmp_path / "report.html")
+    page = " ".join((tmp_path / "report.html").read_text().split())
+    assert "About what is served." in page
+    assert "Right and certified: 75" in page
+    assert certified_rate(value, 0.1).k == 0, "a patch certificate has no radius for a policy"
+
+
 def test_cost_adds_every_system(tmp_path):
     facts = gather(evidence(tmp_path / "bundle"))
     found = cost(facts.systems)
@@ -135,3 +154,11 @@ def test_it_opens_offline_in_a_browser(tmp_path, width, scheme):
     assert len([url for url in asked if url.startswith("file:")]) == 1
     assert complaints == []
     assert wide <= width  # no part is wider than the screen
+
+
+def test_classes_stand_in_the_page_if_each_has_rows():
+    names = ("a", "b", "c")
+    rows = by_class(book(broken=6, flagged=3), names)
+    assert [clean["name"] for clean, _ in rows] == list(names)
+    assert sum(attacked["missed"]["value"] * attacked["missed"]["n"] for _, attacked in rows) >= 6
+    assert by_class(book(broken=6, flagged=3), (*names, "d")) == []

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import certify_coverage, certify_smoothing
+from benchmarks import certify_coverage, certify_linear, certify_smoothing
 from benchmarks.certify import _table
 from benchmarks.certify_linear import Known, ResNet2b, Scaled, again
 from benchmarks.certify_nets import flat
@@ -35,6 +35,19 @@ def test_coverage_sees_a_test_that_lies(monkeypatch) -> None:
     assert certify_coverage.coverage(0.05, 0.5, 10, seed=0)["wrong"] == 10
 
 
+def test_soundness_sees_bounds_that_are_a_little_too_tight(monkeypatch) -> None:
+    assert certify_linear.sound(800, nets=4)["outside"] == 0
+    honest = Crown.bounds
+
+    def tighter(self, low, high):
+        least, most = honest(self, low, high)
+        middle, radius = (most + least) / 2, (most - least) / 2
+        return middle - 0.3 * radius, middle + 0.3 * radius
+
+    monkeypatch.setattr(Crown, "bounds", tighter)
+    assert certify_linear.sound(800, nets=4)["outside"] > 0
+
+
 def test_a_residual_net_of_the_published_shape_is_bounded() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(Scaled(), ResNet2b()).eval().requires_grad_(False)
@@ -57,8 +70,6 @@ def test_finished_rows_are_kept(monkeypatch, tmp_path) -> None:
         def differences(self, low, high, y):
             calls.append(len(y))
             return torch.full((len(y), 10), -1.0).scatter(1, y[:, None], 0.0)
-
-    from benchmarks import certify_linear
 
     class Rows:
         x_test, y_test = torch.zeros(50, 1, 28, 28), torch.zeros(50, dtype=torch.int64)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import operate
+from benchmarks import operate, operate_kept
 from benchmarks.operate_retrains import retrains
 from benchmarks.results_file import Bar
 
@@ -41,6 +41,24 @@ def test_parts_are_measured_one_by_one(
     assert "| rollout: equal | 0.01 | <= 0.02 | met |" in page
     assert len(found["bars"]) == 2  # type: ignore[arg-type]
     assert page.count("Not measured.") == 2
+
+
+def test_a_piece_is_measured_once_and_anew_when_its_code_changes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = tmp_path / "src" / "buckler" / "serve" / "tally.py"
+    code.parent.mkdir(parents=True)
+    code.write_text("old")
+    monkeypatch.setattr(operate_kept, "ROOT", tmp_path)
+    operate_kept._digest.cache_clear()
+    assert operate_kept.kept("rollout -3 points, 9 %", lambda: [1]) == [1]
+    assert operate_kept.kept("rollout -3 points, 9 %", lambda: [2]) == [1]
+    assert operate_kept.kept("rollout +3 points, 9 %", lambda: [2]) == [2]
+    code.write_text("new")
+    operate_kept._digest.cache_clear()
+    assert operate_kept.kept("rollout -3 points, 9 %", lambda: [3]) == [3]
+    operate_kept._digest.cache_clear()
 
 
 def test_more_attacks_owe_more_retrains_and_never_one_a_week() -> None:

@@ -2,14 +2,15 @@
 logits (x₀, 0), so that class 0 answers with probability Φ(x₀ / σ) and the true radius is x₀."""
 
 import math
+from itertools import pairwise, product
 
 import pytest
 import torch
-from scipy.stats import binom, norm
+from scipy.stats import binom
 
 from buckler.certify import certify, certify_at
+from buckler.certify.sequential import climb, levels_of, looks
 from buckler.errors import UsageError
-from buckler.stats import share_e
 from buckler.testing import LinearModel
 
 SIGMA = 0.5
@@ -72,17 +73,38 @@ def test_a_row_does_not_depend_on_the_others_nor_on_the_batch() -> None:
     assert alone == together[1:2]
 
 
-def test_the_bets_keep_their_promise_in_closed_form() -> None:
-    """The mean of an e-process under its null is 1 at the border and less below it."""
-    for most in (0.5, 0.9, 0.999):
-        for share in (most, most * 0.9):
-            mean = sum(
-                float(binom.pmf(k, 40, share)) * math.exp(share_e(k, 40, most)) for k in range(41)
-            )
-            assert mean == pytest.approx(1.0) if share == most else mean < 1.0
-    assert share_e(5000, 5000, float(norm.cdf(3))) == pytest.approx(
-        5000 * -math.log(float(norm.cdf(3))), abs=math.log(17)
-    )
+def test_looking_often_keeps_alpha_by_enumeration() -> None:
+    """At the border itself: the exact probability that a look passes, over all counts at all looks
+    of 41 draws."""
+    bar, n, alpha = 0.8, 41, 0.05
+    points = sorted({*looks(n), *levels_of(bar, n, alpha)})
+    steps = [upto - before for before, upto in pairwise([0, *points])]
+    chances = [[float(binom.pmf(k, step, bar)) for k in range(step + 1)] for step in steps]
+    wrong = total = 0.0
+    for path in product(*(range(step + 1) for step in steps)):
+        chance = math.prod(each[k] for each, k in zip(chances, path, strict=True))
+        counted = iter(path)
+        reached, used = climb(
+            lambda copies, k=counted: torch.tensor([next(k)]), 0, [bar], n, alpha, 0
+        )
+        total += chance
+        wrong += chance * reached
+        assert used in points
+    assert total == pytest.approx(1)
+    assert 0.3 * alpha < wrong <= alpha
+
+
+@pytest.mark.parametrize("bar", [0.6, 0.9, 0.99865])
+@pytest.mark.parametrize("n", [50, 900, 20_000])
+def test_the_looks_share_alpha_and_the_first_can_pass(bar: float, n: int) -> None:
+    levels = levels_of(bar, n, 0.001)
+    assert sum(levels.values()) == pytest.approx(0.001)
+    assert max(levels) == n
+    first = min(levels)
+    if first < n:
+        assert bar**first <= levels[first] < bar ** (first - 1)
+        reached, used = climb(lambda copies: torch.tensor([len(copies)]), 0, [bar], n, 0.001, 0)
+        assert (reached, used) == (1, first), "no dissent: it ends there"
 
 
 def test_bad_budgets() -> None:

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from buckler.certify import certify, plug_in_radius
+from buckler.certify.smoothing import quick
 from buckler.errors import UsageError
 from buckler.testing import LinearModel
 from buckler.verdict import Certificate
@@ -112,6 +113,20 @@ def test_guess_and_bound_use_different_noise() -> None:
     noise = torch.cat(seen) - at([0.1])
     assert float(noise.std()) == pytest.approx(SIGMA, rel=0.12)
     assert float(torch.cat(seen).max()) > 1, "the noise must not be clipped to the box"
+
+
+def test_many_draws_lay_the_net_out_and_change_nothing(dataset, trained) -> None:
+    x = dataset["test"].x[:60]
+    laid_out = quick(trained, x, SIGMA, 1000)
+    assert laid_out is not trained
+    noisy = x + SIGMA * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.allclose(laid_out(noisy), trained(noisy), atol=1e-4)
+    assert quick(trained, x[:2], SIGMA, 1000) is trained, "few draws are not worth it"
+    assert quick(trained.__call__, x, SIGMA, 1000) == trained.__call__
+    many = certify(trained, x, sigma=SIGMA, n=1000)
+    few = certify(trained, x[:2], sigma=SIGMA, n=1000)
+    assert many[:2] == few
 
 
 def test_progress_and_no_rows() -> None:

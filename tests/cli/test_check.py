@@ -41,7 +41,8 @@ def assessed(tmp_path_factory):
     """A project whose bundle has its evidence."""
     from buckler.cli.project import Project
     from buckler.cli.steps_assess import assess_bundle
-    from buckler.cli.steps_bundle import build_bundle, certify_bundle
+    from buckler.cli.steps_bundle import build_bundle
+    from buckler.cli.steps_certify import certify_bundle
     from buckler.cli.steps_harden import harden_members
     from buckler.cli.steps_model import train_original
 

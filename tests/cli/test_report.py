@@ -1,12 +1,15 @@
 """buckler report: page, card and compare from evidence that was written by hand."""
 
+import hashlib
 import json
+import re
+import zipfile
 
 import pytest
 
 from buckler.cli.money import read_money
 from buckler.errors import DataError
-from tests.assess.reports import evidence
+from tests.assess.reports import DIGEST, evidence
 
 MONEY = """
 [prices]
@@ -122,3 +125,45 @@ def test_no_amount_without_traffic(tmp_path):
         read_money(path).terms()
     with pytest.raises(DataError, match="does not exist"):
         read_money(tmp_path / "none.toml")
+
+
+@pytest.fixture
+def ruled(project):
+    """The project's bundle with a manifest and a ruling."""
+    bundle = project.parent / "out" / "bundle"
+    (bundle / "bundle.toml").write_text("schema = 1\n")
+    ruling = {"schema": "buckler.ruling/1", "digest": DIGEST, "passed": True, "items": []}
+    (bundle / "evidence" / "ruling.json").write_text(json.dumps({**ruling, "struck": []}))
+    return bundle
+
+
+def test_the_pack_holds_every_file_under_its_digest(run, project, ruled):
+    purpose = project.parent / "purpose.md"
+    purpose.write_text("Reads digits on forms. Not for cheques.\n")
+    code, out, err = run("report", "pack", "-c", project, "--intended-use", purpose)
+    assert code == 0, err
+    with zipfile.ZipFile(project.parent / "out" / "evidence.zip") as archive:
+        names = archive.namelist()
+        index = archive.read("INDEX.md").decode()
+        listed = dict(re.findall(r"^\| (\S+) \|.*\| ([0-9a-f]{64}) \|$", index, re.M))
+        assert set(names) - {"INDEX.md"} == set(listed)
+        for name, digest in listed.items():
+            assert hashlib.sha256(archive.read(name)).hexdigest() == digest
+    kept = {f"evidence/{path.name}" for path in (ruled / "evidence").iterdir()}
+    assert kept <= set(names)
+    assert f"{len(names)} files" in out
+    assert "Not for cheques" in index
+    assert "clean accuracy: 96.7 %" in index
+
+
+def test_a_pack_without_purpose_says_so_and_one_without_ruling_is_refused(run, project, ruled):
+    assert run("report", "pack", "-c", project)[0] == 0
+    with zipfile.ZipFile(project.parent / "out" / "evidence.zip") as archive:
+        assert "Not stated by its owner" in archive.read("INDEX.md").decode()
+    (ruled / "evidence" / "ruling.json").unlink()
+    code, _, err = run("report", "pack", "-c", project)
+    assert code == 3
+    assert "run buckler check on this bundle" in err
+    code, _, err = run("report", "pack", "-c", project, "--intended-use", project.parent)
+    assert code == 2
+    assert "cannot be read as text" in err

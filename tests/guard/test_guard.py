@@ -60,7 +60,7 @@ def test_view_says_reject_exactly_where_judge_says_suspicious(kind, dataset, req
 
 def test_a_score_over_its_threshold_by_a_hair_is_rejected(guard, dataset):
     x = many(dataset)
-    _, scores = guard._look(x, None)
+    _, scores, _ = guard._look(x, None)
     combined = guard.rule.combine(scores)
     edge = replace(guard, rule=replace(guard.rule, calibration=replace(
         guard.rule.calibration, value=float(combined.median()) - 1e-7)))  # fmt: skip

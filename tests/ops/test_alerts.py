@@ -42,11 +42,17 @@ def test_what_an_alarm_says_to_people():
         ("suspicious up", "suspicious-up"),
         ("suspicious down", "suspicious-down"),
         ("class an owl, a hen", "class"),
+        ("confidence up", "confidence"),
         ("confidence down", "confidence"),
     ],
 )
 def test_every_chart_has_a_runbook(statistic, runbook):
     assert found(replace(ALARM, statistic=statistic), BUNDLE).runbook == runbook
+
+
+def test_confidence_says_which_way_it_went():
+    assert "surer" in found(replace(ALARM, statistic="confidence up"), BUNDLE).title
+    assert "less sure" in found(replace(ALARM, statistic="confidence down"), BUNDLE).title
 
 
 def test_told_once_and_again_after_the_cooldown():

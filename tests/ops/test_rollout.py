@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from buckler.errors import ConflictError, UsageError
 from buckler.ops.arms import salt, side
 from buckler.ops.evidence import Arm, Observations, Policy, Report, as_good, merge, too_much, worse
-from buckler.ops.pairs import Pairs
+from buckler.ops.pairs import NO_PAIRS, Pairs
 from buckler.ops.rollout import ENDS, STAGES, Rollout, advance, missing, order
 
 POLICY = Policy()
@@ -191,6 +191,15 @@ def test_one_client_does_not_decide() -> None:
     assert worse(loud.report, POLICY)["more"] < log(1 / POLICY.alpha)
     quiet = seen(100, pairs=Pairs(5, 69, 500), heavy={"loud": Pairs(0, 64, 0)})
     assert worse(quiet.report, POLICY)["fewer"] < log(1 / POLICY.alpha)
+
+
+def test_fewer_shows_on_golden_clean_rows_too_and_no_golden_rows_hide_it() -> None:
+    """Golden rows that the stable bundle never flags cost the clients' evidence log 2 at most."""
+    both = worse(good(pairs=Pairs(0, 10, 990), clean=Pairs(0, 30, 970)), POLICY)["fewer"]
+    alone = worse(good(pairs=Pairs(0, 10, 990), clean=NO_PAIRS), POLICY)["fewer"]
+    silent = worse(good(pairs=Pairs(0, 10, 990), clean=Pairs(0, 0, 100_000)), POLICY)["fewer"]
+    assert both > log(1 / POLICY.alpha) > alone
+    assert alone - log(2) <= silent < alone
 
 
 def test_a_candidate_meant_to_flag_less_may_be_told_so() -> None:

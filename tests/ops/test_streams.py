@@ -94,6 +94,31 @@ def test_a_patch_of_any_strength_is_seen_by_the_fine_hashes_alone() -> None:
     assert any(seen)
 
 
+def test_changes_of_one_image_that_are_dropped_again_are_a_chain() -> None:
+    """As Square tries windows of full strength: like the image, and unlike each other."""
+    rng, rule = RNG(0), Rule(near=Near(1, 1, 0))
+    streams, middle, seen = Streams(rule, looks()), scene(RNG(1)), []
+    for _ in range(rule.chain + 6):
+        x, (top, left) = middle.copy(), rng.integers(0, 12, 2)
+        x[:, top : top + 4, left : left + 4] = rng.integers(0, 2)
+        seen.append("near" in kinds(streams, "a", x))
+    assert any(seen)
+    assert not any(seen[: rule.chain - 1])
+
+
+def test_pale_images_may_be_near_twice_as_often() -> None:
+    """Skies: each near the last, with a gradient of its own."""
+    rng, rule = RNG(0), Rule()
+    streams, numbers = Streams(rule, looks()), []
+    down = np.linspace(-0.1, 0.1, SHAPE[1])[None, :, None]
+    for number in range(1, 2 * rule.own + 1):
+        step = rng.choice([-10, 10], SHAPE) / 255
+        sky = np.broadcast_to(0.6 + down, SHAPE) + step
+        if "near" in kinds(streams, "a", sky.astype(np.float32)):
+            numbers.append(number)
+    assert numbers == [2 * rule.own]
+
+
 def test_noise_far_beyond_near_is_seen_by_its_angles() -> None:
     rng, rule = RNG(0), Rule()
     streams, middle = Streams(rule, looks()), np.full(SHAPE, 0.5, np.float32)
@@ -179,3 +204,5 @@ def test_what_is_refused() -> None:
         Rule(own=40)
     with pytest.raises(UsageError, match=r"clients >= 1.*clients=0"):
         Rule(clients=0)
+    with pytest.raises(UsageError, match=r"chain >= 2.*chain=1"):
+        Rule(chain=1)

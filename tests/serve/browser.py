@@ -54,4 +54,4 @@ def log_in(page: Any, place: str, name: str, password: str) -> None:
 
 
 def ready(page: Any) -> None:
-    page.wait_for_selector("html[data-ready=yes]", timeout=30_000)
+    page.wait_for_selector("html[data-ready=yes]")

@@ -18,11 +18,10 @@ from buckler.inputs import InputSpec
 from buckler.models import TorchClassifier
 from buckler.ops.review import Policy
 from buckler.serve.access import Access, gate
-from buckler.serve.frame import Frame
+from buckler.serve.frame import Frame, put_around
 from buckler.serve.observe import Metrics
 from buckler.serve.pages import add_pages
 from buckler.serve.quota import Quota
-from buckler.serve.refusal import answer_errors
 from buckler.store.engine import Store
 from buckler.store.intake import Item
 from buckler.store.users import User, add_user, open_session
@@ -46,15 +45,17 @@ def pages_app(
     guard: Guard, store: Store, *, signing: Sequence[bytes] = SIGNING, https: bool = False
 ) -> FastAPI:
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    app.add_middleware(
-        Frame,
-        metrics=Metrics(Idle(), CollectorRegistry(), lambda: True),
-        routes=frozenset(),
-        log=None,
-        closing=lambda: False,
-        https=https,
+    put_around(
+        app,
+        lambda inner: Frame(
+            inner,
+            metrics=Metrics(Idle(), CollectorRegistry(), lambda: True),
+            routes=frozenset(),
+            log=None,
+            closing=lambda: False,
+            https=https,
+        ),
     )
-    answer_errors(app)
     add_pages(app, guard, store, signing=signing, https=https)
     gate(app, Access(None, Quota(), lambda caller: None))
     return app

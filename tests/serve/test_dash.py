@@ -161,6 +161,16 @@ def test_money_is_never_said_without_what_it_rests_on(tmp_path: Path) -> None:
             assert "a week saved" not in said
 
 
+@pytest.mark.parametrize("base", ["https://docs.example/ops", "docs/ops.md", "javascript://x"])
+def test_an_alert_links_to_its_runbook_where_that_is_on_the_web(tmp_path: Path, base: str) -> None:
+    with opened(tmp_path, runbooks=base) as gateway:
+        fill(gateway.store)
+        with seen_by(gateway, "operate") as client:
+            page = client.get("/dashboard/alerts").text
+    assert f"{base}#drift" in page
+    assert (f'href="{base}#drift"' in page) == base.startswith("https")
+
+
 def test_an_alert_is_taken_care_of_by_an_operator_only(tmp_path: Path) -> None:
     with opened(tmp_path) as gateway:
         fill(gateway.store)

@@ -1,6 +1,8 @@
 """What the event loop parses itself, and what goes to a thread because it takes long."""
 
+import io
 from collections.abc import Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,7 @@ import orjson
 import pytest
 import torch
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from buckler import wire
 from buckler.inputs import InputSpec
@@ -85,10 +88,25 @@ def test_broken_json_is_refused_at_once(client: TestClient, hops: list[int], val
 
 def test_one_entry_is_not_copied() -> None:
     queue: Queue[Any] = Queue(10, 1000)
-    first, second = Entry(torch.zeros(2, 3), 1.0), Entry(torch.ones(3, 3), 1.0)
+    first, second = (Entry(x, 1.0, Future()) for x in (torch.zeros(2, 3), torch.ones(3, 3)))
     queue.put(first)
     alone = queue.take(9).x()
     assert alone.data_ptr() == first.x.data_ptr()
     queue.put(second)
-    queue.put(Entry(torch.zeros(2, 3), 1.0))
+    queue.put(Entry(torch.zeros(2, 3), 1.0, Future()))
     assert queue.take(9).x().tolist() == [[1.0] * 3] * 3 + [[0.0] * 3] * 2
+
+
+def test_a_small_photograph_stays_and_another_does_not(client: TestClient, hops: list[int]) -> None:
+    stream = io.BytesIO()
+    Image.new("RGB", (224, 224), (200, 10, 10)).save(stream, "JPEG")
+    files = [
+        (stream.getvalue(), "image/jpeg"),
+        (LARGE.encode(torch.zeros(LARGE.shape)), "image/png"),
+    ]
+    answers = [
+        client.post("/v1/classify", content=file, headers={"content-type": kind})
+        for file, kind in files
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert hops == [1], "the PNG went"

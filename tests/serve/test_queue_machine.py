@@ -35,7 +35,7 @@ class QueueMachine(RuleBasedStateMachine):
         if self.draining:
             return
         values = torch.arange(self.next, self.next + rows, dtype=torch.float32) / 4096
-        entry: Entry[Judged] = Entry(values[:, None], self.now + lasts)
+        entry: Entry[Judged] = Entry(values[:, None], self.now + lasts, Future())
         fits = self.queue.rows + rows <= ROWS and self.queue.nbytes + 4 * rows <= BYTES
         assert self.queue.fits(rows, entry.nbytes) == fits
         if not fits:

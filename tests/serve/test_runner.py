@@ -1,6 +1,7 @@
 """Runner: bounded, first come first served, and no caller pays for another's mistake."""
 
 import asyncio
+import math
 import random
 import threading
 import time
@@ -385,3 +386,42 @@ def _kind(x: Tensor, answer: Future[Judged]) -> str | int:
         return "right" if answer.result().verdicts == accept(x).verdicts else "wrong"
     assert isinstance(error, RefusedError)
     return error.status
+
+
+def test_who_is_answered_in_the_loop_gives_up_in_time_and_leaves_the_queue() -> None:
+    held = Held()
+    mine = runner(held)
+
+    async def ask() -> None:
+        first = asyncio.create_task(mine.answer(lit(0.1), math.inf))
+        await asyncio.to_thread(held.entered.wait, 30)
+        gone = asyncio.create_task(mine.answer(lit(0.2, 0.3), math.inf))
+        late = asyncio.create_task(mine.answer(lit(0.4), asyncio.get_running_loop().time() + 0.02))
+        with pytest.raises(RefusedError, match="did not answer in time"):
+            await late
+        assert mine.rows_waiting == 2
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        assert mine.rows_waiting == 0
+        held.go.set()
+        assert [v.confidence for v in (await first).verdicts] == pytest.approx([0.1])
+
+    asyncio.run(ask())
+    assert held.sizes == [1]
+    mine.stop()
+
+
+def test_an_answer_for_a_loop_that_is_gone_harms_nobody() -> None:
+    held = Held()
+    mine = runner(held)
+
+    async def leave() -> None:
+        asyncio.create_task(mine.answer(lit(0.1), math.inf)).add_done_callback(lambda _: None)
+        await asyncio.to_thread(held.entered.wait, 30)
+
+    asyncio.run(leave())
+    held.go.set()
+    assert sure(mine.submit(lit(0.2))) == [0.2]
+    assert mine.abandoned == 0
+    mine.stop()

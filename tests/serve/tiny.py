@@ -80,6 +80,7 @@ class Scripted:
     spec: InputSpec = SPEC
     digest: str = DIGEST
     random: bool = False
+    table: None = None
     rule: Thresholds = field(default_factory=lambda: Thresholds((-1.0,), 0))
 
     def judge_with_probabilities(self, x: Tensor) -> tuple[list[Verdict], Tensor]:

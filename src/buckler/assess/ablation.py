@@ -1,7 +1,7 @@
 """What each part of a guard is worth: the figure with that part taken out."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -60,7 +60,8 @@ def variants(guard: Guard, data: Dataset) -> list[tuple[str, Guard]]:
             "detectors": detectors,
         }
         parts |= changes
-        return calibrate(data, review_rate=rate, by_class=by_class, **parts)  # type: ignore[arg-type]
+        rest = calibrate(data, review_rate=rate, by_class=by_class, **parts)  # type: ignore[arg-type]
+        return replace(rest, answering=guard.answering)
 
     found: list[tuple[str, Callable[[], Guard]]] = []
     for name in detectors:

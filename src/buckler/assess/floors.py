@@ -39,9 +39,10 @@ class Item:
 
 
 def certified_rate(certificates: Json, radius: float) -> Rate:
-    """Certified accuracy: right, and certified at least that far (L2, input units) / all rows."""
+    """Certified accuracy: right, and certified at least that far (L2, input units) / all rows. A
+    certificate against patches has no radius: 0."""
     rows = certificates["certificates"]
-    right = sum(row["label"] == row["y"] and row["radius"] >= radius for row in rows)
+    right = sum(row["label"] == row["y"] and row.get("radius", 0.0) >= radius for row in rows)
     return wilson(right, len(rows))
 
 

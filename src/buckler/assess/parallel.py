@@ -7,7 +7,10 @@ from typing import TypeVar
 
 import torch
 
+from buckler.protocols import Progress
+
 T = TypeVar("T")
+_FINE = 100  # steps of the progress a job
 
 
 def side_by_side(jobs: Sequence[Callable[[], T]], workers: int) -> list[T]:
@@ -50,3 +53,18 @@ def side_by_side(jobs: Sequence[Callable[[], T]], workers: int) -> list[T]:
     if errors:
         raise errors[0]
     return [results[index] for index in range(len(jobs))]
+
+
+def shares(progress: Progress | None, jobs: int) -> list[Progress]:
+    """A callback for each of several jobs, side by side or in turn, told on as one progress."""
+    done = [0.0] * jobs
+
+    def of(index: int) -> Progress:
+        def say(count: int, total: int) -> None:
+            done[index] = count / total
+            if progress is not None:
+                progress(round(_FINE * sum(done)), _FINE * jobs)
+
+        return say
+
+    return [of(index) for index in range(jobs)]

@@ -6,11 +6,13 @@ from buckler.certify.masks import ABSTAINED, Masked
 from buckler.certify.proof import certificates, certified_accuracy
 from buckler.certify.sequential import certify_at
 from buckler.certify.smoothing import certify, plug_in_radius
+from buckler.certify.trees import Decisions, decide
 from buckler.certify.words import certify_words
 
 __all__ = [
     "ABSTAINED",
     "Crown",
+    "Decisions",
     "Interval",
     "Masked",
     "certificates",
@@ -18,5 +20,6 @@ __all__ = [
     "certify",
     "certify_at",
     "certify_words",
+    "decide",
     "plug_in_radius",
 ]

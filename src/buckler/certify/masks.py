@@ -72,14 +72,18 @@ class Masked:
 
     def __call__(self, x: Tensor) -> Tensor:
         """(n, k) scores of the served answer."""
-        hidden = covering(self.threat, x, self.per_side)
-        soft = torch.stack(
-            [self.model(_under(x, mask, self.fill)).log_softmax(1) for mask in hidden]
-        ).mean(0)
+        soft = self.soft(x)
         with torch.no_grad():
             answer = self.answers(x)[:, None]
             lift = soft.amax(1, keepdim=True) + 1 - soft.gather(1, answer)
         return soft.scatter_add(1, answer, lift)
+
+    def soft(self, x: Tensor) -> Tensor:
+        """(n, k) the mean log-probability under one mask each."""
+        hidden = covering(self.threat, x, self.per_side)
+        return torch.stack(
+            [self.model(_under(x, mask, self.fill)).log_softmax(1) for mask in hidden]
+        ).mean(0)
 
     @torch.no_grad()
     def answers(self, x: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from buckler.cli.answer import AnswerSection
 from buckler.cli.policy import PolicySection, resolved, wrong_key
 from buckler.errors import DataError, UsageError
 
@@ -51,6 +52,7 @@ class ModelSection(_Section):
 class DataSection(_Section):
     source: str
     box: tuple[float, float] = (0.0, 1.0)
+    levels: Annotated[int, Field(ge=0, le=65536)] = 0
     class_names: tuple[str, ...] = ()
     seed: int = 0
 
@@ -77,7 +79,7 @@ class HardenSection(_Section):
     """ensemble: how many of each hardened member, trained from different seeds."""
 
     members: tuple[
-        Literal["standard", "noise", "mixed", "pgd", "trades", "fast", "certified"], ...
+        Literal["standard", "noise", "mixed", "pgd", "trades", "fast", "certified", "occluded"], ...
     ] = ("pgd",)
     ensemble: Count = 3
 
@@ -185,11 +187,23 @@ class Config(_Section):
     assess: AssessSection = AssessSection()
     harden: HardenSection = HardenSection()
     guard: GuardSection = GuardSection()
+    answer: AnswerSection = AnswerSection()
     certify: CertifySection = CertifySection()
     policy: PolicySection = PolicySection()
     redteam: RedteamSection = RedteamSection()
     retrain: RetrainSection = RetrainSection()
     output: Path = Path("out")
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        if "occluded" in self.harden.members and not self.answer.masks:
+            raise ValueError(
+                'harden.members "occluded" are trained for masks: set answer.mode = "masked" or '
+                '"abstaining", or leave them out'
+            )
+        if self.answer.mode != "plain" and self.guard.by_class:
+            raise ValueError('guard.by_class goes with answer.mode = "plain" alone')
+        return self
 
 
 def read_config(path: Path) -> Config:

@@ -31,7 +31,9 @@ def predict(
 def _read(path: Path, guard: Guard) -> torch.Tensor:
     try:
         if path.suffix == ".npy":
-            rows = torch.from_numpy(np.load(path, allow_pickle=False)).float()
+            stored = np.load(path, allow_pickle=False)
+            deep = guard.spec.is_deep and stored.dtype == np.uint16
+            rows = guard.spec.of_levels(stored) if deep else torch.from_numpy(stored).float()
             return rows if rows.ndim == len(guard.spec.shape) + 1 else rows[None]
         return guard.spec.decode(path.read_bytes())
     except (OSError, ValueError) as error:

@@ -21,6 +21,7 @@ from buckler.cli.config import Config, ModelSection, read_config
 from buckler.defenses import check_transform, defense
 from buckler.errors import DataError, UsageError
 from buckler.guard import Guard, load_bundle
+from buckler.guard.answering import Behind
 from buckler.guard.bundle import OWN_FACTORIES, versions
 from buckler.models import build_module, open_model
 from buckler.protocols import Classifier
@@ -69,7 +70,11 @@ class Project:
     def data(self) -> data.Dataset:
         section = self.config.data
         found = data.load(
-            section.source, seed=section.seed, box=section.box, class_names=section.class_names
+            section.source,
+            seed=section.seed,
+            box=section.box,
+            class_names=section.class_names,
+            levels=section.levels,
         )
         if found.spec.box != section.box:
             raise UsageError(
@@ -125,9 +130,11 @@ class Project:
 
     @property
     def article(self) -> bool:
-        """Whether the article's guard is compared with ours: it is for images in [0, 1]."""
+        """Whether the article's guard is compared with ours: it is for 8-bit images in
+        [0, 1]."""
         spec = self.data.spec
-        return self.config.assess.article and spec.is_image and spec.box == (0.0, 1.0)
+        fits = spec.is_image and not spec.is_deep and spec.box == (0.0, 1.0)
+        return self.config.assess.article and fits
 
     def check_guard(self) -> None:
         """Raises: UsageError for transforms or detectors that do not fit the data."""
@@ -140,7 +147,10 @@ class Project:
                     f"{spec.shape}: set guard.views = [], guard.path = [] and leave 'views' out of "
                     "guard.detectors"
                 )
-            check_transform(defense(name), rows, spec.box)
+            check_transform(defense(name), rows, spec.box, spec.is_deep)
+        answering = self.config.answer.answering()
+        if isinstance(answering, Behind):
+            answering.fits(rows)
         if section.detectors != "auto" and "views" in section.detectors and not section.views:
             raise UsageError(
                 "the detector 'views' compares views, and guard.views is empty: leave it out of "

@@ -1,4 +1,4 @@
-"""buckler report: the evidence for people: a page, a card, a comparison."""
+"""buckler report: the evidence for people: a page, a card, a pack, a comparison."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,10 +14,12 @@ from buckler.cli import show
 from buckler.cli.money import Money, RunSection, read_money
 from buckler.cli.options import CONFIG, BundleArgument, ConfigOption
 from buckler.cli.project import Project
-from buckler.cli.steps_report import write_card, write_page
+from buckler.cli.steps_report import write_card, write_pack, write_page
 from buckler.errors import UsageError
 
-report = typer.Typer(help="The evidence for people: page, card, compare.", no_args_is_help=True)
+report = typer.Typer(
+    help="The evidence for people: page, card, pack, compare.", no_args_is_help=True
+)
 
 
 @report.command()
@@ -43,6 +45,26 @@ def card(bundle: BundleArgument = None, config: ConfigOption = CONFIG) -> None:
         struck = "" if figure["stands"] else " (struck out)"
         show.line(f"{figure['name']}: {show.rate(figure['rate'])}{struck}")
     show.line(f"wrote {bundle / 'evidence' / 'card.md'}, card.json and model-index.json")
+
+
+@report.command()
+def pack(
+    bundle: BundleArgument = None,
+    config: ConfigOption = CONFIG,
+    intended_use: Annotated[
+        Path | None, typer.Option(help="Markdown: purpose, users, limits, in the owner's words.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Default: evidence.zip in out/.")] = None,
+) -> None:
+    """One archive for those who keep papers: report, card, ruling and evidence, with digests."""
+    project = Project.read(config)
+    bundle, path = bundle or project.bundle, output or project.out / "evidence.zip"
+    try:
+        text = "" if intended_use is None else intended_use.read_text()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{intended_use} cannot be read as text: {error}") from None
+    count = write_pack(project, bundle, path, text, "buckler report pack")
+    show.line(f"wrote {path}: {count} files")
 
 
 @report.command()

@@ -7,11 +7,11 @@ from buckler.assess.check import Ruling
 from buckler.cli import show
 from buckler.cli.assess import say_assessed
 from buckler.cli.build import say_built
-from buckler.cli.certify import say_certified
 from buckler.cli.options import CONFIG, ConfigOption
 from buckler.cli.project import Project
 from buckler.cli.steps_assess import assess_bundle
-from buckler.cli.steps_bundle import build_bundle, certify_bundle
+from buckler.cli.steps_bundle import build_bundle
+from buckler.cli.steps_certify import certify_bundle, say_certified
 from buckler.cli.steps_check import check_bundle
 from buckler.cli.steps_harden import harden_members
 from buckler.cli.steps_model import assess_original, train_original

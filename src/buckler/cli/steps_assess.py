@@ -18,7 +18,7 @@ from buckler.assess.compare import Compared, Effort, compare
 from buckler.assess.evidence import SCHEMA, hardware
 from buckler.assess.folklore import noisy, range_check, voting
 from buckler.assess.latency import latencies
-from buckler.assess.parallel import side_by_side
+from buckler.assess.parallel import shares, side_by_side
 from buckler.assess.pictures import held, save_examples
 from buckler.assess.plausibility import Alarm, beyond_known, plausible
 from buckler.assess.target import Target
@@ -28,6 +28,7 @@ from buckler.attacks.suites import strong
 from buckler.cli import show
 from buckler.cli.project import ARTICLE, Project, is_done, load_guard, mark_done
 from buckler.guard import Guard, article
+from buckler.protocols import Progress
 from buckler.stats import Rate, wilson
 
 Json = dict[str, Any]
@@ -154,18 +155,19 @@ def _systems(project: Project, guard: Guard, undefended: Target, x: Tensor) -> l
 def _curve_and_batteries(
     project: Project, undefended: Target, guarded: Target, x: Tensor, y: Tensor, rows: Tensor
 ) -> tuple[Json, dict[str, Battery]]:
-    jobs: list[Callable[[], Any]] = [
-        partial(_curve, project, guarded, x, y, rows),
-        partial(_batteries, project, undefended, guarded, x[:_FEW], y[:_FEW]),
-    ]
     with show.bar("curve over eps, is it to be believed") as progress:
-        progress(0, 1)
+        one, other = shares(progress, 2)
+        jobs: list[Callable[[], Any]] = [
+            partial(_curve, project, guarded, x, y, rows, one),
+            partial(_batteries, project, undefended, guarded, x[:_FEW], y[:_FEW], other),
+        ]
         curve, batteries = side_by_side(jobs, os.cpu_count() or 1)
-        progress(1, 1)
     return curve, batteries
 
 
-def _curve(project: Project, target: Target, x: Tensor, y: Tensor, rows: Tensor) -> Json:
+def _curve(
+    project: Project, target: Target, x: Tensor, y: Tensor, rows: Tensor, progress: Progress
+) -> Json:
     """The guard at each eps of the curve, attack by attack: fewer of them than the headline's."""
     section = project.config
     both = (
@@ -174,15 +176,22 @@ def _curve(project: Project, target: Target, x: Tensor, y: Tensor, rows: Tensor)
     )
     gradients = both[:1] if section.threat.norm == "l1" else both
     suite = (*gradients, Square(queries=max(1, section.assess.queries // 2)))
-    points = [
-        assess(target, x, y, project.threat_at(eps), suite, rows=rows, each=True).to_dict()
-        for eps in section.threat.curve
-    ]
+    parts = shares(progress, len(section.threat.curve))
+    points = []
+    for eps, part in zip(section.threat.curve, parts, strict=True):
+        threat = project.threat_at(eps)
+        found = assess(target, x, y, threat, suite, rows=rows, each=True, progress=part)
+        points.append(found.to_dict())
     return {"points": points}
 
 
 def _batteries(
-    project: Project, undefended: Target, guarded: Target, x: Tensor, y: Tensor
+    project: Project,
+    undefended: Target,
+    guarded: Target,
+    x: Tensor,
+    y: Tensor,
+    progress: Progress,
 ) -> dict[str, Battery]:
     """The checks on each evaluation, by target."""
     threat, section = project.threat, project.config.assess
@@ -192,8 +201,9 @@ def _batteries(
         rows=_FEW, steps=min(40, max(20, section.steps)), queries=2 * queries, noise=2 * queries,
         noise_rows=50, decision_rows=20, decision_queries=queries, points=20,
     )  # fmt: skip
-    first = battery(undefended, x, y, threat, effort=effort)
-    second = battery(guarded, x, y, threat, effort=effort, undefended=undefended)
+    one, other = shares(progress, 2)
+    first = battery(undefended, x, y, threat, effort=effort, progress=one)
+    second = battery(guarded, x, y, threat, effort=effort, undefended=undefended, progress=other)
     return {undefended.name: first, guarded.name: second}
 
 

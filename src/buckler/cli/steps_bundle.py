@@ -1,18 +1,16 @@
-"""The steps around a bundle: build it, certify it."""
+"""The step that makes a bundle."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from buckler import files
 from buckler.attacks import PGD
-from buckler.certify import certify
 from buckler.cli import show
 from buckler.cli.config import CostSection
-from buckler.cli.project import Project, is_done, load_guard, mark_done
+from buckler.cli.project import Project, is_done, mark_done
 from buckler.defenses import defense
 from buckler.guard import Calibrated, Costs, Guard, calibrate, cheapest, write_bundle
 from buckler.guard.bundle import MemberSource
@@ -24,7 +22,6 @@ from buckler.harden import (
     usual_scores,
 )
 from buckler.threats import Goal
-from buckler.verdict import in_full
 
 Json = dict[str, Any]
 _FEW = 500  # rows on which members are compared
@@ -34,7 +31,9 @@ def build_bundle(project: Project) -> Json:
     """Choose the members' weights, calibrate the guard, write out/bundle/ and out/build.json."""
     config, data = project.config, project.data
     step = f"build {project.members_digest()}"
-    inputs = project.inputs_of(step, config.guard, config.harden, config.threat, config.data)
+    sections = (config.guard, config.harden, config.threat, config.data)
+    own = () if config.answer.mode == "plain" else (config.answer,)
+    inputs = project.inputs_of(step, *sections, *own)
     record = project.out / "build"
     if is_done(record, inputs) and (project.bundle / "bundle.toml").exists():
         show.line(f"{project.bundle} is of these inputs already: skipped")
@@ -65,6 +64,7 @@ def build_bundle(project: Project) -> Json:
     )
     if config.guard.cost is not None:
         guard = _cheapest(project, guard, config.guard.cost)
+    guard = replace(guard, answering=config.answer.answering())
     order = sorted(
         (i for i in range(len(names)) if best.weights[i] > 0), key=lambda i: -best.weights[i]
     )
@@ -108,7 +108,7 @@ def _scores(
     section, data = project.config.guard, project.data
     if section.detectors != "auto":
         return Scores(section.detectors, section.views), []
-    candidates = usual_scores(data.spec.is_image)
+    candidates = usual_scores(data.spec)
     with show.bar("choose the detectors") as progress:
         best, tried = choose_detectors(
             data,
@@ -149,38 +149,3 @@ def _sentence(rule: Calibrated) -> str:
 def _rule(guard: Guard) -> Calibrated:
     assert isinstance(guard.rule, Calibrated)
     return guard.rule
-
-
-def certify_bundle(project: Project, bundle: Path) -> Json:
-    """Randomized smoothing of the guard's classifier; writes evidence/certificates.json."""
-    section, data = project.config.certify, project.data
-    guard = load_guard(project, bundle)
-    x, y, rows = data["test"].sample(section.rows, project.config.assess.seed)
-    with show.bar("certify") as progress:
-        found = certify(
-            guard.classifier(),
-            x,
-            sigma=section.sigma,
-            n=section.n,
-            n0=section.n0,
-            alpha=section.alpha,
-            rows=rows,
-            progress=progress,
-        )
-    certificates = [
-        {"row": int(row), "y": int(truth), **certificate.to_dict()}
-        for row, truth, certificate in zip(rows, y, found, strict=True)
-    ]
-    first = next((c for c in found if not c.abstained), found[0])
-    value: Json = {
-        "schema": "buckler.certificates/1",
-        "digest": guard.digest,
-        "about": "the members' mean smoothed with Gaussian noise, not what is served: the gateway "
-        "answers without that noise, and no verdict of it carries a radius",
-        "sentence": str(first),
-        "in_full": in_full(first),
-        "abstained": sum(c.abstained for c in found),
-        "certificates": certificates,
-    }
-    files.write_json(bundle / "evidence" / "certificates.json", value)
-    return value

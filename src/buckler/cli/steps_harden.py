@@ -15,8 +15,20 @@ from buckler.assess.parallel import side_by_side
 from buckler.cli import show
 from buckler.cli.project import Project, is_done, mark_done, save_weights
 from buckler.errors import DataError
-from buckler.harden import RECIPES, Hardened, Recipe, RobustValidation, estimate, harden, within
+from buckler.harden import (
+    RECIPES,
+    Hardened,
+    MaskedValidation,
+    Recipe,
+    RobustValidation,
+    estimate,
+    harden,
+    within,
+)
+from buckler.harden.occluded import Occluded
+from buckler.harden.recipes import occluded
 from buckler.protocols import Progress
+from buckler.threats import LpBall, Patch
 
 
 @dataclass(frozen=True)
@@ -34,7 +46,9 @@ def harden_members(project: Project, minutes: float | None = None) -> None:
     folder = project.out / "members"
     config = project.config
     step = "harden, and the article's" if project.article else "harden"
-    inputs = project.inputs_of(step, config.harden, config.threat, config.data)
+    sections = (config.harden, config.threat, config.data)
+    own = () if config.answer.mode == "plain" else (config.answer,)
+    inputs = project.inputs_of(step, *sections, *own)
     if is_done(folder, inputs) and not (minutes is None and _cut_short(project, folder)):
         show.line(f"{folder} is of these inputs already: skipped")
         return
@@ -71,9 +85,10 @@ def _planned(
     found, costs, share = [], {}, min(len(names), workers) / max(len(names), 1)
     for name in names:
         kind, _, number = name.partition("-")
-        recipe = RECIPES[kind](project.config.harden.epochs, threat)
+        recipe = _recipe(project, kind, threat)
         if name in project.member_names:  # the article's own know nothing of it
             recipe = replace(recipe, awp=project.config.harden.awp)
+            recipe = project.config.answer.fitted(recipe, project.data.spec)
         if recipe not in costs:
             judge = _validation(project, recipe)
             costs[recipe] = estimate(_start(project), fit.x, fit.y, recipe, judge)
@@ -86,6 +101,13 @@ def _planned(
     plan = {training.name: training.recipe.epochs for training in found}
     files.write_json(folder / "plan.json", {"inputs": inputs, "minutes": minutes, "epochs": plan})
     return found
+
+
+def _recipe(project: Project, kind: str, threat: LpBall) -> Recipe:
+    epochs = project.config.harden.epochs
+    if kind == "occluded":
+        return occluded(epochs, Patch(project.config.answer.patch))
+    return RECIPES[kind](epochs, threat)
 
 
 def _kept_plan(path: Path, inputs: str, minutes: float | None) -> dict[str, int]:
@@ -150,8 +172,10 @@ def _start(project: Project, seed: int = 0) -> nn.Module:
     return project.fresh_net(seed) if project.config.model.train else project.original()
 
 
-def _validation(project: Project, recipe: Recipe) -> RobustValidation:
+def _validation(project: Project, recipe: Recipe) -> RobustValidation | MaskedValidation:
     select = project.data["select"]
+    if isinstance(recipe.objective, Occluded):
+        return project.config.answer.validation(select.x, select.y)
     one_step = recipe.fallback is not None
     return RobustValidation(select.x, select.y, project.threat, one_step=one_step)
 

@@ -10,6 +10,7 @@ from buckler.assess.report import Evidence, write_report
 from buckler.assess.report.card import card, model_index
 from buckler.assess.report.card_text import as_markdown
 from buckler.assess.report.facts import gather
+from buckler.assess.report.pack import pack
 from buckler.cli.project import Project
 
 
@@ -41,3 +42,11 @@ def write_card(project: Project, bundle: Path, command: str) -> dict[str, Any]:
     files.write_json(folder / "model-index.json", model_index(value))
     files.write_text(folder / "card.md", as_markdown(value))
     return value
+
+
+def write_pack(project: Project, bundle: Path, path: Path, intended_use: str, command: str) -> int:
+    """Page and card anew, and both with all the evidence in one archive: how many files."""
+    value = write_card(project, bundle, command)
+    page = write_page(project, bundle, project.out / "report.html", command)
+    config = evidence_of(project, bundle, command).config
+    return pack(bundle, page, config, value, intended_use, path)

@@ -21,6 +21,7 @@ source = "data.npz"                  # "digits", an .npz with x and y (or x_trai
                                      # y_test), or a folder with one folder of images a class.
                                      # Rows the model was trained on belong in x_train.
 box = [0.0, 1.0]                     # the allowed range of every input value
+levels = 0                           # of images of 9 to 16 bits: 4096 for 12 bits; 0: all 16
 class_names = []                     # in the order of the logits; default "0", "1", ...
 seed = 0                             # of the splits
 
@@ -39,8 +40,8 @@ article = true                       # images: compare with the median + JPEG + 
 seed = 0
 
 [harden]
-members = ["pgd"]                    # recipes: pgd, trades, fast, certified, mixed, noise; and
-                                     # standard: your model as it is
+members = ["pgd"]                    # recipes: pgd, trades, fast, certified, mixed, noise,
+                                     # occluded; and standard: your model as it is
 ensemble = 3                         # of each hardened member, from different seeds
 epochs = 50
 awp = 0.0                            # adversarial weight perturbation; 0.005 for long trainings
@@ -57,7 +58,21 @@ review_rate = 0.02                   # target share of clean inputs sent to peop
 by_class = false                     # a threshold for each predicted class with enough rows
 # cost = { review = 1.0, wrong = 50.0, attack_share = 0.01 }   # sets the review rate instead
 
-[certify]
+[answer]                             # what the gateway answers by
+mode = "plain"                       # the members' mean; "smoothed": their vote under noise, and a
+                                     # verdict carries a radius (members = ["noise"]); "masked" or
+                                     # "abstaining": through masks, against one patch
+                                     # (members = ["occluded"])
+sigma = 0.25                         # smoothed: the noise, input units
+radii = [0.25]                       # L2 radii an answer is certified at: the largest that holds
+n = 10000                            # draws an answer takes at most: a clear one takes dozens
+n0 = 64                              # draws that guess the class, of each answer
+alpha = 0.001                        # probability that a radius is wrong, of each answer
+patch = [2, 2]                       # masked, abstaining: height and width in pixels
+per_side = 6                         # masks along each side: more are smaller, and cost more
+fill = 0.5                           # what a mask shows
+
+[certify]                            # of members alone, where mode is "plain"
 sigma = 0.25                         # noise of randomized smoothing, input units
 n = 1000                             # draws a row
 n0 = 100                             # draws that guess the class

@@ -19,8 +19,16 @@ def apply(defense: Defense, x: Tensor, keys: Tensor | None = None) -> Tensor:
     return straight_through(defense.surrogate(x), hard)
 
 
-def check_transform(defense: Defense, x: Tensor, box: tuple[float, float]) -> None:
-    """Raises: UsageError naming the transform if it changes shape, dtype or range of x (n, ...)."""
+def check_transform(
+    defense: Defense, x: Tensor, box: tuple[float, float], deep: bool = False
+) -> None:
+    """Raises: UsageError naming the transform if it changes shape, dtype or range of x (n, ...),
+    or rounds images of more than 8 bits (deep) to 8."""
+    if deep and isinstance(defense, JPEG):
+        raise UsageError(
+            f"the transform {defense.name!r} rounds to 8 bits, and these images have more: leave "
+            "it out"
+        )
     if box != (0.0, 1.0) and isinstance(defense, (JPEG, GaussianNoise)):
         raise UsageError(
             f"the transform {defense.name!r} is for pixels in [0, 1]. Got the box {box}: leave it "

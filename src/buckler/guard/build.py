@@ -17,6 +17,7 @@ from buckler.guard.rule import Calibrated, Thresholds
 from buckler.guard.temperature import fit_temperature
 from buckler.models import TorchClassifier, check_classifier
 from buckler.protocols import Defense, Detector, Features
+from buckler.threats.features import FeatureSpec
 
 _UNSET = Thresholds((math.inf,), 0)
 _CHUNK = 512  # rows at a time: what ten thousand of them need at once does not fit a cache
@@ -32,6 +33,7 @@ def calibrate(
     detectors: Sequence[str] = ("confidence",),
     review_rate: float = 0.02,
     by_class: bool = False,
+    table: FeatureSpec | None = None,
 ) -> Guard:
     """A guard whose detectors are fitted on fit, mapped on select and calibrated on calibrate.
 
@@ -39,13 +41,14 @@ def calibrate(
         members, weights: members of weight 0 are left out; weights need not sum to 1.
         views: for the detector 'views' alone; each costs every member one more forward.
         review_rate: target share of clean inputs sent to review.
+        table: what rows of named columns may hold; needed for the detector 'constraints'.
         by_class: a threshold for each predicted class with 500 calibration rows, so that each
             answer goes to review as often; one threshold for all else.
 
     Raises: UsageError for transforms that change shape or range, or a rate too small for the
         number of calibration rows (the message says which rate they allow).
     """
-    bare = _assemble(data, members, weights, path, views)
+    bare = replace(_assemble(data, members, weights, path, views), table=table)
     fitted = _fitted(bare, detectors, data["fit"].x, data["fit"].y)
     smallest = 1 / (len(data["calibrate"]) + 1)
     if review_rate < smallest:
@@ -94,7 +97,7 @@ def _assemble(
         )
     rows = data["fit"].x[:8]
     for transform in (*path, *views):
-        check_transform(transform, data.spec.snap(rows), data.spec.box)
+        check_transform(transform, data.spec.snap(rows), data.spec.box, data.spec.is_deep)
     kept = [(m, w / sum(weights)) for m, w in zip(members, weights, strict=True) if w > 0]
     kept.sort(key=lambda pair: -pair[1])  # the heaviest member's embedding is the detectors'
     for member, _ in kept:
@@ -118,7 +121,9 @@ def _fitted(guard: Guard, names: Sequence[str], x: Tensor, y: Tensor) -> tuple[D
     """The named detectors, fitted on clean rows x (n, ...) with labels y (n,)."""
     features, labels = _features(guard, x), y.numpy()
     shares = {"weights": guard.weights, "temperatures": guard.temperatures}
-    return tuple(fit_detector(name, features, labels, **shares) for name in names)
+    return tuple(
+        fit_detector(name, features, labels, **shares, table=guard.table) for name in names
+    )
 
 
 def _features(guard: Guard, x: Tensor) -> Features:

@@ -30,14 +30,18 @@ from buckler.data import SPLITS, Dataset
 from buckler.defenses import defense
 from buckler.detectors import load_detector
 from buckler.errors import BucklerError, BundleError, PolicyError, UsageError
+from buckler.guard.answering import from_facts, to_facts
 from buckler.guard.core import Guard
 from buckler.guard.rule import Calibrated, Rule, Thresholds
 from buckler.inputs import InputSpec
 from buckler.models import TorchClassifier, build_module
+from buckler.models.treenet import FACTORY
 from buckler.stats import Threshold
+from buckler.threats.features.written import from_dict, to_dict
 
 FORMAT = 1
-OWN_FACTORIES = ("buckler.models.nets:digits_cnn", "buckler.models.chars:char_grams")
+_ANSWERING = 2  # the format of a bundle that says how to answer: older versions refuse it
+OWN_FACTORIES = ("buckler.models.nets:digits_cnn", "buckler.models.chars:char_grams", FACTORY)
 _PIXEL_LIBRARIES = ("opencv-python-headless", "pillow")
 # What reading a foreign manifest, or arrays that do not fit, runs into.
 _ODD = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError)
@@ -62,6 +66,8 @@ def write_bundle(guard: Guard, data: Dataset, members: Sequence[MemberSource], p
         DataError if the disk refuses; the bundle that stood there stays.
     """
     _check_writable(members, Path(path))
+    if guard.table is not None and guard.table.predicate is not None:
+        raise UsageError("a bundle holds no code: a feature spec with a predicate cannot be in it")
     with files.new_folder(path) as folder:
         (folder / "members").mkdir()
         entries = []
@@ -143,6 +149,8 @@ def _load(path: Path, manifest: dict[str, Any], factories: Sequence[str]) -> Gua
         rule=_load_rule(manifest["rule"], _under(arrays, "rule/")),
         path=tuple(defense(name) for name in manifest["path"]),
         views=tuple(defense(name) for name in manifest["views"]),
+        table=from_dict(manifest["table"]) if "table" in manifest else None,
+        answering=from_facts(manifest["answering"]) if "answering" in manifest else None,
     )
 
 
@@ -159,10 +167,11 @@ def read_manifest(path: Path) -> tuple[dict[str, Any], str]:
         ) from None
     except (OSError, ValueError) as error:
         raise BundleError(f"{path}'s manifest cannot be read: {error}") from None
-    if manifest.get("format") != FORMAT:
+    if manifest.get("format") != (_ANSWERING if "answering" in manifest else FORMAT):
         raise BundleError(
             f"{path} is a bundle of format {manifest.get('format')!r}; "
-            f"this Buckler reads format {FORMAT}: build it anew"
+            f"this Buckler reads format {FORMAT}, and {_ANSWERING} of bundles that say how to "
+            "answer: build it anew"
         )
     try:
         digest = manifest_digest(manifest)
@@ -190,7 +199,7 @@ def _manifest(
 ) -> dict[str, Any]:
     hashed = [*(entry["file"] for entry in members), "arrays.safetensors", "splits.json"]
     manifest = {
-        "format": FORMAT,
+        "format": FORMAT if guard.answering is None else _ANSWERING,
         "input": guard.spec.to_dict(),
         "members": members,
         "path": [part.name for part in guard.path],
@@ -201,6 +210,10 @@ def _manifest(
         "versions": versions(),
         "files": {name: files.sha256(folder / name) for name in hashed},
     }
+    if guard.table is not None:
+        manifest["table"] = to_dict(guard.table)
+    if guard.answering is not None:
+        manifest["answering"] = to_facts(guard.answering)
     # What TOML and JSON give back: tuples become lists, so that the digest survives the file.
     plain: dict[str, Any] = json.loads(json.dumps(manifest))
     return plain

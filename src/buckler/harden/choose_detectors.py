@@ -13,6 +13,7 @@ from buckler.attacks.suites import Suite
 from buckler.data import Dataset, Split
 from buckler.defenses import defense
 from buckler.guard import Guard, calibrate
+from buckler.inputs import InputSpec
 from buckler.protocols import Defense, Progress, Threat
 from buckler.threats import Goal
 
@@ -32,15 +33,16 @@ class Scores:
     accepted_wrong: float = math.nan
 
 
-def usual_scores(images: bool) -> tuple[Scores, ...]:
+def usual_scores(spec: InputSpec) -> tuple[Scores, ...]:
     """What is worth a try: confidence alone, and what has paid beside it or in its place."""
-    views = (Scores(("confidence", "views"), ("median3", "jpeg75")),)
+    jpeg = ("jpeg75",) if spec.box == (0.0, 1.0) and not spec.is_deep else ()
+    views = (Scores(("confidence", "views"), ("median3", *jpeg)),)
     return (
         Scores(("confidence",)),
         Scores(("margin",)),
         Scores(("confidence", "energy")),
         Scores(("confidence", "mahalanobis")),
-        *(views if images else ()),
+        *(views if spec.is_image else ()),
     )
 
 

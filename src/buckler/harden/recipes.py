@@ -54,7 +54,8 @@ def standard(epochs: int, threat: LpBall) -> Recipe:
 
 def noise(epochs: int, threat: LpBall) -> Recipe:
     """Gaussian noise: a little against noise, nothing against an attacker."""
-    return Recipe("noise", Noise(box=threat.box), epochs, batch_size=64)
+    low, high = threat.box
+    return Recipe("noise", Noise(sigma=0.05 * (high - low), box=threat.box), epochs, batch_size=64)
 
 
 def mixed(epochs: int, threat: LpBall) -> Recipe:

@@ -1,5 +1,6 @@
 """Adapters that turn what people have into a Classifier."""
 
+from buckler.models.alerts import Alerting, at_capacity, base_rate_weights
 from buckler.models.boosting import LightGBMClassifier, XGBoostClassifier
 from buckler.models.chars import CharGrams
 from buckler.models.counted import Counted
@@ -17,6 +18,7 @@ from buckler.models.trees import split_points
 from buckler.models.tuned import tuned
 
 __all__ = [
+    "Alerting",
     "CharGrams",
     "Counted",
     "Endpoint",
@@ -28,6 +30,8 @@ __all__ = [
     "TextClassifier",
     "TorchClassifier",
     "XGBoostClassifier",
+    "at_capacity",
+    "base_rate_weights",
     "build_factory",
     "build_module",
     "check_classifier",

@@ -46,15 +46,15 @@ class XGBoostClassifier:
             classes = 2
         _must_fit(Path(path), objective, classes, self.booster.num_features(), spec)
         best = self.booster.attr("best_iteration")
-        self._trees = (0, 0) if best is None else (0, int(best) + 1)
-        self._classes = classes
+        self.trees = None if best is None else int(best) + 1  # None: all of them
+        self.classes = classes
 
     def __call__(self, x: Tensor) -> Tensor:
         if not len(x):
-            return x.new_zeros(0, self._classes)
+            return x.new_zeros(0, self.classes)
         rows = x.detach().flatten(1).cpu().numpy().astype(np.float32)
         margins = self.booster.inplace_predict(
-            rows, iteration_range=self._trees, predict_type="margin"
+            rows, iteration_range=(0, self.trees or 0), predict_type="margin"
         )
         return _logits(margins, x)
 
@@ -83,15 +83,15 @@ class LightGBMClassifier:
         classes = 2 if objective == "binary" else int(facts["num_class"])
         _must_fit(Path(path), objective, classes, self.booster.num_feature(), spec)
         given = dict(each.partition(":")[::2] for each in parameters)
-        self._scale = float(given.get("sigmoid", 1.0)) if classes == 2 else 1.0
-        self._classes = classes
+        self.scale = float(given.get("sigmoid", 1.0)) if classes == 2 else 1.0
+        self.classes = classes
 
     def __call__(self, x: Tensor) -> Tensor:
         if not len(x):
-            return x.new_zeros(0, self._classes)
+            return x.new_zeros(0, self.classes)
         rows = x.detach().flatten(1).cpu().numpy()
         raw = self.booster.predict(rows, raw_score=True, num_threads=1)
-        return _logits(self._scale * np.asarray(raw), x)
+        return _logits(self.scale * np.asarray(raw), x)
 
 
 def _logits(margins: np.ndarray, x: Tensor) -> Tensor:

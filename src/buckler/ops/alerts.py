@@ -43,8 +43,12 @@ _SAYS: Final = {
         "one answer is given far more often",
         "See who sends these inputs: an attack that steers to a class, or traffic that changed.",
     ),
-    "confidence": (
-        "answers are surer or less sure than on clean rows",
+    "confidence up": (
+        "answers are surer than on clean rows",
+        "Compare recent inputs with the calibration data; if the data changed, calibrate anew.",
+    ),
+    "confidence down": (
+        "answers are less sure than on clean rows",
         "Compare recent inputs with the calibration data; if the data changed, calibrate anew.",
     ),
 }
@@ -150,7 +154,7 @@ def found(alarm: Alarm, bundle: str, examples: tuple[str, ...] = ()) -> Finding:
             "expected": round(alarm.expected, 6),
         },
         action=action,
-        runbook=kind.replace(" ", "-"),
+        runbook=kind.replace(" ", "-") if kind.startswith("suspicious") else kind.split(" ")[0],
         bundle=bundle,
         examples=examples,
     )

@@ -11,7 +11,7 @@ from math import exp, log
 from typing import Any, Final
 
 from buckler.errors import UsageError
-from buckler.ops.pairs import NO_PAIRS, Pairs, above, below, total
+from buckler.ops.pairs import NO_PAIRS, Pairs, above, below, either, total
 from buckler.stats import wilson
 
 QUESTIONS: Final = ("more", "fewer", "missed", "wrong")
@@ -197,13 +197,19 @@ def merge(alive: Sequence[Report], ended: Sequence[Report] = (), crashed: int = 
 
 
 def worse(seen: Report, policy: Policy) -> dict[str, float]:
-    """Log e-value of each question: at log(1/alpha) the candidate is worse."""
+    """Log e-value of each question: at log(1/alpha) the candidate is worse.
+
+    Fewer SUSPICIOUS is asked of clients' inputs with golden clean rows and without: golden rows
+    that the stable bundle never flags can show no fall, and would thin out the clients'.
+    """
     heavy = list(seen.heavy.values())
-    more = seen.pairs + seen.clean
+    quieter = [each.turned for each in heavy]
+    alone, clean = seen.pairs.turned, seen.clean.turned
     return {
-        "more": above(more, policy.tolerance, heavy, policy.left_out),
-        "fewer": above(
-            seen.pairs.turned, policy.fewer, [each.turned for each in heavy], policy.left_out
+        "more": above(seen.pairs + seen.clean, policy.tolerance, heavy, policy.left_out),
+        "fewer": either(
+            above(alone, policy.fewer, quieter, policy.left_out),
+            above(alone + clean, policy.fewer, quieter, policy.left_out),
         ),
         "missed": above(seen.missed, policy.tolerance),
         "wrong": above(seen.wrong, policy.tolerance),

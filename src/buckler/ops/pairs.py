@@ -7,6 +7,7 @@ many, and the verdict must also stand without the client who moved it most.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import exp, log
 from typing import Final
 
 from buckler.stats import betting_e
@@ -66,6 +67,12 @@ def above(pairs: Pairs, tolerance: float, heavy: Sequence[Pairs] = (), left_out:
     heaviest = sorted(heavy, key=lambda each: each.plus - each.minus, reverse=True)[:left_out]
     rest = pairs - total(heaviest)
     return min(whole, betting_e(rest.plus, rest.minus, rest.same, tolerance))
+
+
+def either(one: float, other: float) -> float:
+    """Log of the mean of two e-values, given as logs: an e-value too, whatever they share, and at
+    most log 2 under the greater."""
+    return max(one, other) + log((1 + exp(-abs(one - other))) / 2)
 
 
 def below(pairs: Pairs, margin: float) -> float:

@@ -12,6 +12,7 @@ from buckler.ops.fingerprint import FINE, Bytes, Print
 _FIRST: Final = 8  # inputs a ring has room for at first
 _SPREAD: Final = 32  # cells that are compared before all are
 _FACTS: Final = np.dtype([("whole", "u8"), ("number", "u4"), ("who", "i4"), ("run", "i4")])
+_COMMON: Final = 4  # hashes that a link of a chain has in common
 _SLOTS: Final = FINE  # of the table, for each input
 _CUT: Final = np.uint64(25)  # 39 bits of a hash are kept, beside 24 of the input's number
 _NUMBER: Final = (1 << 24) - 1
@@ -47,17 +48,13 @@ class Found:
     """Earlier inputs.
 
     near: places of those whose cells are near.
-    run: how many form a chain, each with most fine hashes of the one before.
+    run: how many form a chain, most of whose fine hashes earlier links had.
     again: the very input is there.
     """
 
     near: NDArray[np.int64]
     run: int
     again: bool
-
-    @property
-    def count(self) -> int:
-        return max(len(self.near), self.run)
 
 
 class Ring:
@@ -105,16 +102,21 @@ class Ring:
         return who
 
     def _run(self, fine: NDArray[np.uint64]) -> int:
-        """1 + the run of the input that shares most hashes, if it shares more than half."""
+        """1 + the longest run of an input with _COMMON of the hashes, if most hashes are here.
+
+        They need not all be one input's: who tries changes of one image and drops most of them
+        (Square) sends inputs that are like the image, and each other's likes.
+        """
         tags = (fine >> _CUT).astype(np.int64)
         entries = self._table[tags % len(self._table)]
         numbers, counts = np.unique(entries[entries >> 24 == tags] & _NUMBER, return_counts=True)
-        if not len(numbers) or 2 * counts.max() <= len(fine):
+        if 2 * counts.sum() <= len(fine):
             return 0
-        number = int(numbers[counts.argmax()])
+        numbers = numbers[counts >= _COMMON]
         # All inputs since the first differ in their last 24 bits, as long as a ring is smaller.
-        fact = self._facts[(self._next - ((self._next - number) & _NUMBER)) % self._size]
-        return int(fact["run"]) + 1 if int(fact["number"]) == number else 0
+        facts = self._facts[(self._next - ((self._next - numbers) & _NUMBER)) % self._size]
+        runs = facts["run"][facts["number"] == numbers]
+        return int(runs.max()) + 1 if len(runs) else 0
 
     def _keep(self, entries: NDArray[np.int64]) -> None:
         self._table[(entries >> 24) % len(self._table)] = entries

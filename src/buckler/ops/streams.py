@@ -8,7 +8,8 @@ What holds against one who knows all of this: any two images on the 8-bit grid t
 of a third in every pixel are near (`near.radius` is 51 levels, and cells are means). So whoever
 searches that L∞ ball has `own` − 1 different inputs among the last `memory` of a key, and
 `everyone` − 1 among the last `memory_of_all` of all: however they are drawn, spaced or mixed with
-others. Inputs from outside the ball may tell of it, too; of them this says nothing.
+others; twice as many around a pale image (`pale`). Inputs from outside the ball may tell of it,
+too; of them this says nothing.
 """
 
 from collections import OrderedDict, deque
@@ -36,6 +37,9 @@ class Rule:
         near: which images are.
         own: different near inputs of one client that are a run.
         everyone: of all clients together.
+        pale: twice as many of each where an image's cells have a standard deviation under so many
+            levels: a sky is near the next one.
+        chain: inputs of one client that are a run, each with most of the earlier ones' hashes.
         part: a client had a part in that with so many of them.
         memory: inputs that are remembered of each client, and
         memory_of_all: of all together.
@@ -49,13 +53,15 @@ class Rule:
     near: Near = field(default_factory=Near)
     own: int = 14
     everyone: int = 32
+    pale: float = 22.0
+    chain: int = 10
     part: int = 3
     memory: int = 1024
     memory_of_all: int = 8192
     clients: int = 256
     angles: int = 48
     alike: int = 40
-    straight: int = 6
+    straight: int = 4
 
     def __post_init__(self) -> None:
         if not 2 <= self.own <= self.everyone <= self.memory <= self.memory_of_all:
@@ -65,14 +71,22 @@ class Rule:
                 f"memory_of_all={self.memory_of_all}"
             )
         if not (
-            self.part >= 1 and self.clients >= 1 and self.angles >= self.alike >= self.straight >= 2
+            min(self.part, self.clients) >= 1
+            and min(self.chain, self.straight) >= 2
+            and self.pale >= 0
+            and self.angles >= self.alike >= self.straight
         ):
             raise UsageError(
-                "a rule for streams needs part >= 1, clients >= 1 and 2 <= straight <= alike <= "
-                "angles. Got "
-                f"part={self.part}, clients={self.clients}, straight={self.straight}, "
+                "a rule for streams needs part >= 1, clients >= 1, pale >= 0, chain >= 2 and "
+                f"2 <= straight <= alike <= angles. Got part={self.part}, clients={self.clients}, "
+                f"pale={self.pale}, chain={self.chain}, straight={self.straight}, "
                 f"alike={self.alike}, angles={self.angles}"
             )
+
+    def times(self, cells: Bytes) -> NDArray[np.int64]:
+        """(n,) how many times as many as `own` or `everyone` are a run around cells (n, c)."""
+        found: NDArray[np.int64] = np.where(cells.std(1) < self.pale, 2, 1)
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,13 +143,16 @@ class Streams:
         found = mine.ring.find(seen, self._rule.near)
         if found.again:
             return []
-        alarms = []
-        if (count := found.count + 1) >= self._rule.own:
-            alarms.append(Alarm("near", (client,), count, seen.cells))
-        everywhere = self._all.find(seen, self._rule.near)
-        if (count := everywhere.count + 1) >= self._rule.everyone:
+        alarms, rule = [], self._rule
+        times = int(rule.times(seen.cells[None])[0])
+        near, run = len(found.near) + 1, found.run + 1
+        if near >= times * rule.own or run >= rule.chain:
+            alarms.append(Alarm("near", (client,), max(near, run), seen.cells))
+        everywhere = self._all.find(seen, rule.near)
+        near, run = len(everywhere.near) + 1, everywhere.run + 1
+        if near >= times * rule.everyone or run >= rule.everyone:
             parts = self._parts(everywhere.near, mine.number)
-            alarms.append(Alarm("shared", parts, count, seen.cells))
+            alarms.append(Alarm("shared", parts, max(near, run), seen.cells))
         if count := self._angles(mine, seen):
             alarms.append(Alarm("angles", (client,), count, seen.cells))
         mine.ring.add(seen, mine.number, found)

@@ -4,15 +4,17 @@ import ipaddress
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI
-from starlette.datastructures import Headers
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from buckler.errors import UsageError
 from buckler.ops.access import ROLES, Key, KeyRing, Role, find_key
+from buckler.serve.direct import Direct, straight
+from buckler.serve.head import head_of
 from buckler.serve.quota import Quota
 from buckler.serve.refusal import RefusedError
 
@@ -130,13 +132,14 @@ class Access:
         if self.keys is None:
             if _is_far(address):
                 raise _who("this gateway has no keys, so it answers its own machine only")
-            if _from_a_page(Headers(scope=scope)):
+            head = head_of(scope)
+            if _from_a_page(head.get("host", ""), head.get("origin")):
                 raise RefusedError(
                     403,
                     "without keys no page of another site may call: use http://127.0.0.1, or keys",
                 )
             return LOCAL
-        given = _given(Headers(scope=scope))
+        given = _given(head_of(scope))
         key = find_key(self.keys, given, time.time())
         if key is None:
             if given:
@@ -183,7 +186,8 @@ def gate(app: FastAPI, access: Access, routes: Mapping[str, Role | str] = ROUTES
                 f"the route {missing[0]} {route.path} has no entry in the table of routes and roles"
             )
         roles = {method: routes[f"{method} {route.path}"] for method in route.methods}
-        route.app = Gate(route.app, roles, access)
+        inner = straight(route.endpoint) if isinstance(route, Direct) else route.app
+        route.app = Gate(inner, roles, access)
 
 
 def check_gates(app: FastAPI) -> None:
@@ -197,7 +201,7 @@ def _named(route: BaseRoute) -> str:
     return f"the route {getattr(route, 'path', type(route).__name__)}"
 
 
-def _given(headers: Headers) -> str:
+def _given(headers: Mapping[str, str]) -> str:
     """The key a caller sent; "" for none.
 
     Raises: RefusedError 401 for two that differ: one of them may have come from someone else.
@@ -218,12 +222,13 @@ def _who(sentence: str) -> RefusedError:
     )
 
 
-def _from_a_page(headers: Headers) -> bool:
+@lru_cache(64)  # a caller says the same each time
+def _from_a_page(said: str, sent_by: str | None) -> bool:
     """Whether a browser on this machine may have been sent here by someone else's page: from
     another origin, or by a name that its owner lets point to this machine (DNS rebinding)."""
     try:
-        host = urlsplit(f"//{headers.get('host', '')}")
-        origin = urlsplit(headers.get("origin", f"//{host.netloc}"))
+        host = urlsplit(f"//{said}")
+        origin = urlsplit(f"//{host.netloc}" if sent_by is None else sent_by)
         name = host.hostname or ""
     except ValueError:
         return True
@@ -240,6 +245,7 @@ def _is_address(name: str) -> bool:
     return True
 
 
+@lru_cache(1024)
 def _is_far(address: str) -> bool:
     """Whether a network brought it. A caller without an address is in this process."""
     try:

@@ -10,7 +10,6 @@ from pathlib import Path
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.middleware.gzip import GZipMiddleware
 
 from buckler.guard import Guard
 from buckler.ops.access import KeyRing
@@ -22,14 +21,14 @@ from buckler.serve.dash import add_dashboard
 from buckler.serve.desk import Desk
 from buckler.serve.direct import Direct
 from buckler.serve.docs import DOCS, STYLE, add_docs
-from buckler.serve.frame import Frame
+from buckler.serve.frame import Frame, put_around
 from buckler.serve.inputs import Inputs
 from buckler.serve.judged import Judged
 from buckler.serve.observe import Metrics, stderr_log
 from buckler.serve.outputs import shown, verdicts
 from buckler.serve.pages import add_pages
 from buckler.serve.parts import Parts, assemble
-from buckler.serve.refusal import NOT_READY, answer_errors, reply
+from buckler.serve.refusal import NOT_READY, reply
 from buckler.serve.reviews import add_reviews
 from buckler.serve.rollouts import add_rollouts
 from buckler.serve.settings import Settings
@@ -41,7 +40,6 @@ from buckler.store.shared import session_secret
 
 CLASSIFY, LIVE, READY = "/v1/classify", "/v2/health/live", "/v2/health/ready"
 METRICS, OPENAPI = "/metrics", "/openapi.json"
-_ZIPPED = 1024  # bytes from which an answer is compressed for those who take it so
 
 
 def create_app(
@@ -87,16 +85,17 @@ def create_app(
     )
     metrics = Metrics(parts.arms, parts.registry, lambda: not parts.not_ready)
     routes = (CLASSIFY, LIVE, READY, METRICS, OPENAPI, DOCS, STYLE, *paths(settings, guard.digest))
-    app.add_middleware(GZipMiddleware, minimum_size=_ZIPPED, compresslevel=4)
-    app.add_middleware(
-        Frame,
-        metrics=metrics,
-        routes=frozenset(routes),
-        log=logger,
-        closing=lambda: parts.arms.draining,
-        https=settings.https,
+    put_around(
+        app,
+        lambda inner: Frame(
+            inner,
+            metrics=metrics,
+            routes=frozenset(routes),
+            log=logger,
+            closing=lambda: parts.arms.draining,
+            https=settings.https,
+        ),
     )
-    answer_errors(app)
     desk = parts.desk()
     _add_routes(app, parts, desk, metrics)
     gate(app, Access(parts.keys, parts.quota, desk.check))
@@ -153,7 +152,7 @@ def _add_classify(
         methods=["POST"],
         summary="A verdict for each input",
         responses=contract.responses(),
-        openapi_extra=contract.request_body(guard.spec, settings.max_rows),
+        openapi_extra=contract.request_body(guard.spec, settings.max_rows, guard.table),
         route_class_override=Direct,
     )
 

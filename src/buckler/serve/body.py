@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
@@ -12,16 +12,21 @@ from fastapi import Request
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
+from torch import Tensor
 
 from buckler.errors import DataError
 from buckler.inputs import InputSpec
+from buckler.serve.head import head_of
 from buckler.serve.inflate import CODINGS, inflated, too_large
 from buckler.serve.inputs import TEXT as PLAIN
 from buckler.serve.inputs import Inputs
+from buckler.serve.quick import is_quick
 from buckler.serve.refusal import RefusedError, busy
 from buckler.serve.rows import rows_from_json, texts_from_json
 from buckler.serve.settings import Settings
 from buckler.text.codes import from_utf8
+from buckler.threats.features import FeatureSpec
 
 # It has a line for every broken form, which anyone may send as many of as they like.
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
@@ -38,8 +43,10 @@ _KINDS = "an image (image/*), a form of images (multipart/form-data) or rows (ap
 class Intake:
     """Reads bodies: so many bytes at once, none too large, none past its deadline."""
 
-    def __init__(self, spec: InputSpec, settings: Settings) -> None:
-        self._spec = spec
+    def __init__(
+        self, spec: InputSpec, settings: Settings, table: FeatureSpec | None = None
+    ) -> None:
+        self._spec, self._table = spec, table
         self._settings = settings
         self._reading = 0
         # Decoding is work for a processor: more at once would only take memory.
@@ -50,12 +57,13 @@ class Intake:
 
         Raises: DataError for what the guard cannot take; RefusedError 408, 413, 415, 429 or 504.
         """
-        kind = _kind(request.headers, self._spec.text)
+        kind = _kind(head_of(request.scope), self._spec.text)
         async with self.content(request, until) as content:
             files: Sequence[bytes | bytearray] = [content]
             if kind == "multipart/form-data":
                 files = await _files(request.headers, bytes(content), self._settings.max_rows)
-            if kind == "application/json" and len(content) <= QUICK:
+            quick = len(content) <= QUICK if kind == "application/json" else is_quick(files[0])
+            if quick and len(files) == 1:
                 return self._parse(kind, files, until)
             return await self.in_thread(lambda: self._parse(kind, files, until), until)
 
@@ -65,16 +73,17 @@ class Intake:
 
         Raises: RefusedError 408, 413, 415, 429 or 504.
         """
-        coding = _coding(request.headers)
+        head = head_of(request.scope)
+        coding = _coding(head)
         limit = self._settings.max_body_bytes
-        size = _expected(request.headers, limit)
+        size = _expected(head, limit)
         # What is packed may become as large as is allowed.
         size = size if coding == "identity" else limit
         if self._reading + size > self._settings.max_reading_bytes:
             raise busy(f"{self._reading} bytes of bodies are being read", 1, "reading")
         self._reading += size
         try:
-            content: bytes | bytearray = await _in_time(request, limit, until)
+            content = await _in_time(request, limit, until)
             if coding != "identity":
                 content = await self.in_thread(lambda: inflated(content, coding, limit), until)
             yield content
@@ -96,8 +105,11 @@ class Intake:
             texts = texts_from_json(files[0], self._spec, self._settings.max_rows)
             return Inputs(texts, text=True)
         if kind == "application/json":
-            return Inputs(rows_from_json(files[0], self._spec, self._settings.max_rows))
+            return Inputs(self._json(files[0]))
         return images(files, self._spec, until, "file")
+
+    def _json(self, content: bytes | bytearray) -> Tensor:
+        return rows_from_json(content, self._spec, self._settings.max_rows, self._table)
 
 
 def images(files: Sequence[bytes | bytearray], spec: InputSpec, until: float, what: str) -> Inputs:
@@ -116,10 +128,11 @@ def images(files: Sequence[bytes | bytearray], spec: InputSpec, until: float, wh
             if len(files) == 1:
                 raise
             raise DataError(f"{what} {number} of {len(files)}: {error}") from None
-    return Inputs(spec.check(torch.cat(found)), tuple(map(bytes, files)))
+    x = found[0] if len(found) == 1 else torch.cat(found)
+    return Inputs(spec.check(x), tuple(map(bytes, files)))
 
 
-async def _in_time(request: Request, limit: int, until: float) -> bytearray:
+async def _in_time(request: Request, limit: int, until: float) -> bytes | bytearray:
     try:
         async with asyncio.timeout_at(until):
             return await read_body(request, limit)
@@ -127,18 +140,27 @@ async def _in_time(request: Request, limit: int, until: float) -> bytearray:
         raise RefusedError(408, "the body was not there in time: send it faster") from None
 
 
-async def read_body(request: Request, limit: int) -> bytearray:
-    """The whole body. Raises: RefusedError 413 once more than `limit` bytes must come."""
-    _expected(request.headers, limit)
-    content = bytearray()
-    async for chunk in request.stream():
+async def read_body(request: Request, limit: int) -> bytes | bytearray:
+    """The whole body, not copied where it comes in one piece.
+
+    Raises: RefusedError 413 once more than `limit` bytes must come; ClientDisconnect.
+    """
+    _expected(head_of(request.scope), limit)
+    content, more = bytearray(), True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk, more = message.get("body", b""), message.get("more_body", False)
         if len(content) + len(chunk) > limit:
             raise too_large(limit)
+        if not (more or content):
+            return bytes(chunk)
         content += chunk
     return content
 
 
-def _expected(headers: Headers, limit: int) -> int:
+def _expected(headers: Mapping[str, str], limit: int) -> int:
     """The most bytes that may come. Raises: RefusedError 413 if the caller says more than `limit`.
 
     More than was said never comes: the server reads the rest as the next request.
@@ -152,7 +174,7 @@ def _expected(headers: Headers, limit: int) -> int:
     return int(declared)
 
 
-def _kind(headers: Headers, text: bool) -> str:
+def _kind(headers: Mapping[str, str], text: bool) -> str:
     """The body's media type. Raises: RefusedError 415 for one that no input has."""
     given = parse_options_header(headers.get("content-type"))[0].decode("latin-1").lower()
     if text:
@@ -165,7 +187,7 @@ def _kind(headers: Headers, text: bool) -> str:
     raise RefusedError(415, f"the Content-Type must be {_KINDS}. Got {given[:80]!r}")
 
 
-def _coding(headers: Headers) -> str:
+def _coding(headers: Mapping[str, str]) -> str:
     """The body's content coding. Raises: RefusedError 415 for one that is not taken."""
     given = headers.get("content-encoding", "identity").strip().lower()
     if given not in CODINGS:

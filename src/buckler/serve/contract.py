@@ -4,6 +4,8 @@ import math
 from typing import Any
 
 from buckler.inputs import InputSpec
+from buckler.serve.columns import schema
+from buckler.threats.features import FeatureSpec
 
 _ERROR = {
     "type": "object",
@@ -25,6 +27,12 @@ _VERDICT = {
         },
         "bundle": {"type": "string", "description": "digest of the bundle that judged"},
         "review_id": {"type": "string", "description": "empty where nobody reviews the input"},
+        "radius": {
+            "type": "number",
+            "exclusiveMinimum": 0,
+            "description": "only of a bundle that answers smoothed, where the answer is certified: "
+            "no input within this L2 distance (input units) is answered otherwise",
+        },
     },
     "required": ["prediction", "status", "bundle", "review_id"],
 }
@@ -57,7 +65,9 @@ INPUT_REFUSED = (400, 408, 413, 415, 429, 500, 503, 504)
 """The refusals of a route that takes inputs."""
 
 
-def request_body(spec: InputSpec, max_rows: int) -> dict[str, Any]:
+def request_body(
+    spec: InputSpec, max_rows: int, table: FeatureSpec | None = None
+) -> dict[str, Any]:
     """The bodies POST /v1/classify takes, as an OpenAPI requestBody."""
     if spec.text:
         return _text_body(spec, max_rows)
@@ -66,7 +76,9 @@ def request_body(spec: InputSpec, max_rows: int) -> dict[str, Any]:
     count = math.prod(spec.shape)
     flat = {"type": "array", "items": numbers, "minItems": count, "maxItems": count}
     nested = {"type": "array", "items": {"type": "array"}, "description": f"shape {spec.shape}"}
-    row = flat if len(spec.shape) == 1 else {"anyOf": [flat, nested]}
+    row: dict[str, Any] = flat if len(spec.shape) == 1 else {"anyOf": [flat, nested]}
+    if table is not None:
+        row = {"anyOf": [row, schema(table)]}
     rows = {"type": "array", "items": row, "minItems": 1, "maxItems": max_rows}
     content: dict[str, Any] = {
         "application/json": {

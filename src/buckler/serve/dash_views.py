@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from buckler.ops.alarms import not_watched
+from buckler.ops.alerts import link
 from buckler.ops.rollout import ENDS
 from buckler.serve import dash_tables as tables
 from buckler.serve import figures, screen
@@ -196,7 +197,10 @@ class Views:
         return {**_WORDS, **found, "weeks": weeks, "money_of": tables.amount}
 
     def alerts(self, visit: Visit) -> Facts:
-        return {**_WORDS, "alerts": alerts.listed(self.stored.store, limit=100)}
+        found = alerts.listed(self.stored.store, limit=100)
+        base = self.parts.settings.runbooks
+        runbooks = {alert.id: link(base, alert.finding.runbook) for alert in found}
+        return {**_WORDS, "alerts": found, "runbooks": runbooks}
 
     def clients(self, visit: Visit) -> Facts:
         marks = suspects.read(self.stored.store, visit.now)
@@ -222,6 +226,7 @@ class Views:
             "views": len(guard.views),
             "detectors": ", ".join(d.name for d in guard.detectors) or "none",
             "rule": type(guard.rule).__name__,
+            "answers": "as its members do" if guard.answering is None else str(guard.answering),
             "draws at random": "yes" if guard.random else "no",
         }
         ruling, comparison = evidence["ruling"], evidence["comparison"]

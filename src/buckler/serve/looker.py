@@ -161,7 +161,7 @@ def look(guard: Guard, x: Tensor, judged: bool) -> Look:
     """What the guard makes of x (1, *shape)."""
     spec = guard.spec
     x = spec.snap(x)
-    picture = spec.encode(x[0]) if spec.is_image else None
+    picture = spec.seen(x[0]) if spec.is_image else None
     size = (spec.shape[2], spec.shape[1]) if spec.is_image else (0, 0)
     values = () if spec.is_image or spec.text else tuple(x.flatten().tolist())
     text = passages(guard, decode(x)[0]) if spec.text else ()
@@ -213,24 +213,25 @@ def _views(guard: Guard, x: Tensor, views: Tensor, answers: Tensor) -> list[View
 
     views (v, c, h, w) and answers (v, k): of the guard, its first view is what it predicts from.
     """
-    names, own = guard.spec.class_names, bool(guard.path or guard.views)
+    spec = guard.spec
+    names, own = spec.class_names, bool(guard.path or guard.views)
     called = [" then ".join(part.name for part in guard.path), *(part.name for part in guard.views)]
     if not guard.path:
         called, views, answers = called[1:], views[1:], answers[1:]
     if not own:
-        low, high = guard.spec.box
+        low, high = spec.box
         unit = (x - low) / (high - low)
-        helps = (Median(3), JPEG(75))
+        helps = (Median(3),) if spec.is_deep else (Median(3), JPEG(75))
         views = torch.cat([part(unit) for part in helps]) * (high - low) + low
         called, answers = [part.name for part in helps], guard.classifier()(views).exp()
     return [
-        View(name, own, _vote(names, p), guard.spec.encode(v), _difference(guard.spec, x[0], v))
+        View(name, own, _vote(names, p), spec.seen(v), _difference(spec, x[0], v))
         for name, v, p in zip(called, views, answers, strict=True)
     ]
 
 
 def _difference(spec: InputSpec, x: Tensor, view: Tensor) -> bytes:
-    return spec.encode(sum(spec.box) / 2 + TIMES * (view - x))
+    return spec.seen(sum(spec.box) / 2 + TIMES * (view - x))
 
 
 def _vote(names: Sequence[str], probabilities: Tensor) -> Vote:

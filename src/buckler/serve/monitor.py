@@ -224,7 +224,7 @@ def reference_of(guard: Guard) -> Reference:
     )
     names = [detector.name for detector in guard.detectors]
     sure: tuple[float, ...] = ()
-    if "confidence" in names:
+    if "confidence" in names and guard.answering is None:  # else it is of another answer
         scores = rule.separate[names.index("confidence")]
         tenths = np.quantile(expit(-scores), np.arange(1, CONFIDENCE) / CONFIDENCE)
         if np.diff(tenths).min() > _APART and tenths[-1] < 1 - _APART:

@@ -66,10 +66,10 @@ def arrays(judged: Judged, spec: InputSpec, names: Sequence[str]) -> dict[str, n
 
 
 def verdicts(judged: Judged, names: Collection[str]) -> list[dict[str, object]]:
-    """The verdicts in JSON, without what the caller may not see."""
-    keep = {*names, "bundle"}
+    """The verdicts in JSON, without what the caller may not see; a radius where one is claimed."""
+    keep = {*names, "bundle", "radius"}
     return [
-        {key: value for key, value in vars(verdict).items() if key in keep}
+        {key: value for key, value in verdict.to_dict().items() if key in keep}
         | {"review_id": review_id}
         for verdict, review_id in zip(judged.verdicts, judged.review_ids, strict=True)
     ]

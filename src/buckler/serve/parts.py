@@ -23,6 +23,7 @@ from buckler.serve.runner import Limits, Runner
 from buckler.serve.settings import HUNG_AFTER_S, Settings
 from buckler.serve.stored import Rings, Stored, open_stored
 from buckler.serve.streams import Guarded, open_streams
+from buckler.serve.walks import WalkWatcher
 from buckler.serve.watch import Watch, WatchCounts, Watcher
 from buckler.store.engine import Store
 
@@ -60,7 +61,7 @@ class Parts:
         )
 
     def intake(self) -> Intake:
-        return Intake(self.guard.spec, self.settings)
+        return Intake(self.guard.spec, self.settings, self.guard.table)
 
     def start(self) -> None:
         """Raises: StoreDownError."""
@@ -103,6 +104,10 @@ def assemble(
     streams = open_streams(guard.spec, settings, stored, registry, log)
     if streams is not None:
         watchers = (*watchers, streams.watcher)
+    if guard.table is not None:
+        walkers = WalkWatcher(log)
+        registry.register(walkers)
+        watchers = (*watchers, walkers)
     watch = Watch(watchers, log)
     registry.register(WatchCounts(watch))
     return Parts(

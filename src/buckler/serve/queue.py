@@ -3,12 +3,11 @@
 It knows neither threads nor clocks: its caller holds a lock and says what time it is.
 """
 
-import math
+import heapq
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Final, Generic, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +21,17 @@ class Sliceable(Protocol):
 
 
 R = TypeVar("R", bound=Sliceable)
+T_contra = TypeVar("T_contra", contravariant=True)
+_SPARE: Final = 64
+
+
+class Answer(Protocol[T_contra]):
+    """Where an answer goes: of a concurrent Future, what the queue needs of it."""
+
+    def done(self) -> bool: ...
+    def set_running_or_notify_cancel(self) -> bool: ...
+    def set_result(self, result: T_contra) -> None: ...
+    def set_exception(self, error: BaseException) -> None: ...
 
 
 @dataclass(eq=False)
@@ -33,13 +43,15 @@ class Entry(Generic[R]):
 
     x: Tensor
     until: float
-    answer: Future[R] = field(default_factory=Future)
+    answer: Answer[R]
     taken: int = 0
     parts: list[R] = field(default_factory=list)
 
-    @property
-    def nbytes(self) -> int:
-        return int(self.x.nbytes)
+    def __post_init__(self) -> None:
+        self.rows: int = self.x.shape[0]
+        self.nbytes: int = self.x.nbytes
+        if not self.rows:
+            raise ValueError("a request must have at least 1 row. Got none")
 
     def fail(self, error: BaseException) -> None:
         """The one answer, unless it was given or nobody waits any more."""
@@ -72,7 +84,7 @@ class Batch(Generic[R]):
             stop = start + rows.stop - rows.start
             entry.parts.append(result.take(slice(start, stop)))
             start = stop
-            if rows.stop == len(entry.x):
+            if rows.stop == entry.rows:
                 entry.succeed(entry.parts[0] if len(entry.parts) == 1 else join(entry.parts))
 
 
@@ -89,7 +101,8 @@ class Queue(Generic[R]):
         self._max_rows = max_rows
         self._max_bytes = max_bytes
         self._entries: OrderedDict[int, Entry[R]] = OrderedDict()
-        self._soonest = math.inf  # no entry is late before
+        # Deadlines and whose; of those that left, too, until they come up or are the most.
+        self._due: list[tuple[float, int]] = []
         self.rows = 0
         self.nbytes = 0
 
@@ -101,26 +114,30 @@ class Queue(Generic[R]):
 
     def put(self, entry: Entry[R]) -> None:
         """Only if it fits."""
-        assert self.fits(len(entry.x), entry.nbytes)
+        assert self.fits(entry.rows, entry.nbytes)
         self._entries[id(entry)] = entry
-        self._soonest = min(self._soonest, entry.until)
-        self.rows += len(entry.x)
+        heapq.heappush(self._due, (entry.until, id(entry)))
+        if len(self._due) > 2 * len(self._entries) + _SPARE:
+            self._due = [(waits.until, name) for name, waits in self._entries.items()]
+            heapq.heapify(self._due)
+        self.rows += entry.rows
         self.nbytes += entry.nbytes
 
     def remove(self, entry: Entry[R]) -> None:
         """Free its room now; nothing if it is not here."""
         if self._entries.pop(id(entry), None) is not None:
-            self.rows -= len(entry.x)
+            self.rows -= entry.rows
             self.nbytes -= entry.nbytes
 
     def expired(self, now: float) -> list[Entry[R]]:
         """Those past their deadline, which leave."""
-        if now < self._soonest:  # asked for at each batch, and at each request that finds no room
-            return []
-        late = [entry for entry in self._entries.values() if entry.until <= now]
-        for entry in late:
-            self.remove(entry)
-        self._soonest = min((entry.until for entry in self._entries.values()), default=math.inf)
+        late = []
+        while self._due and self._due[0][0] <= now:
+            _, name = heapq.heappop(self._due)
+            entry = self._entries.get(name)
+            if entry is not None and entry.until <= now:  # a name may have gone to another
+                self.remove(entry)
+                late.append(entry)
         return late
 
     def clear(self) -> list[Entry[R]]:
@@ -139,14 +156,14 @@ class Queue(Generic[R]):
         room = most
         while self._entries and room:
             entry = next(iter(self._entries.values()))
-            left = len(entry.x) - entry.taken
-            if left > room and len(entry.x) <= most:
+            left = entry.rows - entry.taken
+            if left > room and entry.rows <= most:
                 break
             rows = slice(entry.taken, entry.taken + min(left, room))
             pieces.append((entry, rows))
             room -= rows.stop - rows.start
             entry.taken = rows.stop
-            if entry.taken < len(entry.x):
+            if entry.taken < entry.rows:
                 break
             self.remove(entry)
         return Batch(tuple(pieces))

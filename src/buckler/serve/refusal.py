@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Protocol
 
 import orjson
-from fastapi import FastAPI, Request, Response
+from fastapi import Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -39,6 +39,13 @@ NOT_READY = {
     "behind": "it cannot load the bundle that is live",
 }
 """What a gateway that is not ready says of itself."""
+
+
+class Trace(Protocol):
+    """What is noted of a request that got no verdict."""
+
+    refusal: str
+    failure: BaseException | None
 
 
 class RefusedError(BucklerError):
@@ -112,36 +119,29 @@ def failure(status: int, sentence: str, headers: Mapping[str, str] | None = None
     return reply(status, {"error": sentence}, headers)
 
 
-def answer_errors(app: FastAPI) -> None:
-    """Every error the routes raise leaves as {"error": sentence}, the framework's own too."""
-    app.add_exception_handler(RefusedError, _refused)
-    app.add_exception_handler(DataError, _bad_input)
-    app.add_exception_handler(HTTPException, _framework)
-    app.add_exception_handler(RequestValidationError, _bad_input)
-    app.add_exception_handler(ClientDisconnect, _gone)
+def answered(error: Exception, method: str, trace: Trace) -> Response:
+    """What an error of a route leaves as: {"error": sentence}, the framework's own too. Of one that
+    nobody foresaw nothing is told."""
+    if isinstance(error, RefusedError):
+        # What made the guard fail is for the log, not for the caller.
+        trace.failure, trace.refusal = error.__cause__, error.reason
+        return failure(error.status, str(error), error.headers)
+    if isinstance(error, DataError | RequestValidationError):
+        trace.refusal = "input"
+        return failure(400, str(error))
+    if isinstance(error, ClientDisconnect):
+        return failure(400, "the body ended before it was whole")
+    if isinstance(error, HTTPException):
+        return _framework(error, method)
+    trace.failure = error
+    return failure(500, UNFORESEEN)
 
 
-async def _refused(request: Request, error: Any) -> Response:
-    # What made the guard fail is for the log, not for the caller.
-    request.state.trace.failure = error.__cause__
-    request.state.trace.refusal = error.reason
-    return failure(error.status, str(error), error.headers)
-
-
-async def _bad_input(request: Request, error: Exception) -> Response:
-    request.state.trace.refusal = "input"
-    return failure(400, str(error))
-
-
-async def _gone(_: Request, error: Exception) -> Response:
-    return failure(400, "the body ended before it was whole")
-
-
-async def _framework(request: Request, error: Any) -> Response:
+def _framework(error: HTTPException, method: str) -> Response:
     if error.status_code == 404:
         return failure(404, _NOT_HERE)
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "another method")
-        sentence = f"{request.method} is not possible at this path: use {allowed}"
+        sentence = f"{method} is not possible at this path: use {allowed}"
         return failure(405, sentence, error.headers)
     return failure(error.status_code, str(error.detail), error.headers)

@@ -10,13 +10,17 @@ from torch import Tensor
 
 from buckler.errors import DataError
 from buckler.inputs import InputSpec
+from buckler.serve.columns import rows_of_objects
+from buckler.threats.features import FeatureSpec
 
 _NUMBERS = {int, float}
 _IN_JSON = {"bool": "true or false", "NoneType": "null", "str": "text", "dict": "an object"}
 
 
-def rows_from_json(body: bytes | bytearray, spec: InputSpec, max_rows: int) -> Tensor:
-    """x (n, *spec.shape) float32, checked.
+def rows_from_json(
+    body: bytes | bytearray, spec: InputSpec, max_rows: int, table: FeatureSpec | None = None
+) -> Tensor:
+    """x (n, *spec.shape) float32, checked; with a table, also rows {name: value, …}.
 
     Raises: DataError naming the first thing wrong. NaN and infinity are no JSON.
     """
@@ -26,6 +30,8 @@ def rows_from_json(body: bytes | bytearray, spec: InputSpec, max_rows: int) -> T
     rows = value["rows"]
     if not isinstance(rows, list) or not 1 <= len(rows) <= max_rows:
         raise DataError(f"rows must be a list of 1 to {max_rows} rows. Got {_describe(rows)}")
+    if table is not None and isinstance(rows[0], dict):
+        return spec.check(rows_of_objects(rows, table))
     numbers = np.array([_row(i, row, spec.shape) for i, row in enumerate(rows)], np.float64)
     return spec.check(torch.from_numpy(numbers).float().reshape(len(rows), *spec.shape))
 

@@ -1,7 +1,7 @@
 """The runner of a bundle: one thread that judges whatever waits, and a watch over that thread.
 
-It never waits for more to come: that would cost each caller the wait, and gains little. A thread
-that hangs cannot be stopped: it is abandoned, its late answer goes nowhere, another takes over.
+It never waits for more to come: that would cost each caller the wait, and gains little.
+A thread that hangs cannot be stopped: it is abandoned, its late answer goes nowhere, another comes.
 """
 
 import asyncio
@@ -15,9 +15,11 @@ from typing import Generic
 import torch
 from torch import Tensor
 
+from buckler.serve.bell import Bell
 from buckler.serve.limits import Limits as Limits
 from buckler.serve.queue import Batch, Entry, Queue, R
 from buckler.serve.refusal import RefusedError, busy, could_not_judge, late, not_now
+from buckler.serve.reply import Reply
 
 _SURE = 0.7  # of the time left: what a prediction may fill, for it may be wrong
 _MEMORY = 0.8  # of the service rate's past, at each batch
@@ -46,7 +48,9 @@ class Runner(Generic[R]):
         self._blank = blank
         self._limits = limits
         self._on_batch = on_batch
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._bell = Bell()
+        self._idle = False  # the thread waits, and nobody rang yet
         self._queue: Queue[R] = Queue(limits.queue_rows, limits.queue_bytes)
         self._hand: Batch[R] | None = None
         self._since = 0.0  # when the batch in hand was taken, or the last one ended
@@ -54,8 +58,7 @@ class Runner(Generic[R]):
         self._generation = 0
         self._thread: threading.Thread | None = None
         self._watch: threading.Thread | None = None
-        self._closed = True
-        self._draining = False
+        self._closed, self._draining = True, False
         self._probe = False  # a heartbeat is due, before anything else
         self._why = "starting"  # what keeps it from being ready; "" if nothing does
         self.abandoned = 0
@@ -95,7 +98,7 @@ class Runner(Generic[R]):
 
     def start(self) -> None:
         """The judge was tried before (a warm-up): it is ready from here."""
-        with self._changed:
+        with self._lock:
             self._closed = self._draining = False
             self._why, self._probe = "", False
             self._start_thread()
@@ -108,14 +111,13 @@ class Runner(Generic[R]):
 
     def stop(self, timeout_s: float = 2.0) -> None:
         """Take no more, answer what waits, and end; what is not judged by then is refused."""
-        with self._changed:
+        with self._lock:
             self._closed = self._draining = True
-            self._changed.notify_all()
+        self._bell.ring()
         for thread in (self._thread, self._watch):
             if thread is not None:
                 thread.join(timeout_s)
-        with self._changed:
-            self._fail_all(not_now("stopping"))
+        self._fail_all(not_now("stopping"))
 
     def check(self, rows: int, nbytes: int, until: float) -> None:
         """Raises: RefusedError 503 if nobody judges; 429 if so much does not fit, or would not be
@@ -123,9 +125,8 @@ class Runner(Generic[R]):
         why = "stopping" if self._closed and self._draining else self._why
         if self._closed or why:
             raise not_now(why or "starting")
-        queue, now = self._queue, time.monotonic()
+        queue, left = self._queue, _SURE * (until - time.monotonic())
         ahead = queue.rows + (0 if self._hand is None else len(self._hand))
-        left = _SURE * (until - now)
         soon = not ahead or self._rate is None or (ahead + rows) / self._rate < left
         if not (queue.fits(rows, nbytes) and soon):
             waits = 1.0 if self._rate is None else ahead / self._rate
@@ -141,25 +142,30 @@ class Runner(Generic[R]):
 
         Raises: RefusedError as `check` does.
         """
-        if not len(x):
-            raise ValueError("a request must have at least 1 row. Got none")
-        entry: Entry[R] = Entry(x, until)
-        with self._changed:
-            if not self._queue.fits(len(x), entry.nbytes):
-                self._expire()
-            self.check(len(x), entry.nbytes, until)
-            self._queue.put(entry)
-            self._changed.notify_all()
-        entry.answer.add_done_callback(lambda answer: self._forget(entry))
-        return entry.answer
+        answer: Future[R] = Future()
+        self._put(entry := Entry(x, until, answer))
+        answer.add_done_callback(lambda _: self._forget(entry))
+        return answer
 
     async def answer(self, x: Tensor, until: float) -> R:
         """The answer to x. Raises: RefusedError, 504 at the loop's time `until`."""
+        reply: Reply[R] = Reply(asyncio.get_running_loop())
+        self._put(entry := Entry(x, until, reply))
         try:
-            async with asyncio.timeout_at(until):
-                return await asyncio.wrap_future(self.submit(x, until))
-        except TimeoutError:
-            raise late() from None
+            return await reply.by(until, late)
+        except BaseException:
+            self._forget(entry)
+            raise
+
+    def _put(self, entry: Entry[R]) -> None:
+        with self._lock:
+            if not self._queue.fits(entry.rows, entry.nbytes):
+                self._expire()
+            self.check(entry.rows, entry.nbytes, entry.until)
+            self._queue.put(entry)
+            wake, self._idle = self._idle, False
+        if wake:
+            self._bell.ring()
 
     def _start_thread(self) -> None:
         self._since = time.monotonic()
@@ -175,14 +181,16 @@ class Runner(Generic[R]):
             while (batch := self._take(generation)) is not None:
                 self._answer(batch, generation)
         finally:
-            with self._changed:
+            with self._lock:
                 if generation == self._generation and not (self._closed and self._hand is None):
                     self._abandon("dead")
 
     def _take(self, generation: int) -> Batch[R] | None:
         """What is judged next, no rows for a heartbeat; None: end."""
-        with self._changed:
-            while generation == self._generation:
+        while True:
+            with self._lock:
+                if generation != self._generation:
+                    return None
                 self._expire()
                 if len(self._queue) and (self._closed or not self._probe):
                     return self._in_hand(self._queue.take(self._limits.batch_rows))
@@ -191,8 +199,8 @@ class Runner(Generic[R]):
                 wait = self._since + self._limits.heartbeat_s - time.monotonic()
                 if self._probe or wait <= 0:
                     return self._in_hand(Batch(()))
-                self._changed.wait(wait)
-        return None
+                self._idle = True
+            self._bell.wait(wait)
 
     def _in_hand(self, batch: Batch[R]) -> Batch[R]:
         self._probe = False
@@ -204,7 +212,7 @@ class Runner(Generic[R]):
     def _answer(self, batch: Batch[R], generation: int) -> None:
         """Judge outside the lock; who was abandoned meanwhile is not listened to."""
         result, failure = self._tried(batch)
-        with self._changed:
+        with self._lock:
             if generation != self._generation:
                 return
             if isinstance(failure, Exception) or failure is None:
@@ -224,7 +232,11 @@ class Runner(Generic[R]):
 
     def _tried(self, batch: Batch[R]) -> tuple[R | None, BaseException | None]:
         try:
-            return self._judged(batch.x() if len(batch) else self._blank), None
+            x = batch.x() if len(batch) else self._blank
+            result = self._judge(x)
+            if len(result) != len(x):
+                raise RuntimeError(f"the guard gave {len(result)} verdicts for {len(x)} rows")
+            return result, None
         except BaseException as error:
             return None, error
 
@@ -236,12 +248,6 @@ class Runner(Generic[R]):
         else:
             self._why = "broken"
             self._fail_all(not_now("broken"))
-
-    def _judged(self, x: Tensor) -> R:
-        result = self._judge(x)
-        if len(result) != len(x):
-            raise RuntimeError(f"the guard gave {len(result)} verdicts for {len(x)} rows")
-        return result
 
     def _count(self, rows: int, seconds: float) -> None:
         if not rows:
@@ -256,7 +262,7 @@ class Runner(Generic[R]):
         pause = min(0.1, self._limits.hung_after_s / 4)
         while not (self._closed and self._hand is None):
             time.sleep(pause)
-            with self._changed:
+            with self._lock:
                 if self._hand is not None and self.age > self._limits.hung_after_s:
                     self._abandon("hung")
 
@@ -274,20 +280,21 @@ class Runner(Generic[R]):
             self._closed = True
         elif not self._closed:
             self._start_thread()
-        self._changed.notify_all()
 
     def _expire(self) -> None:
         for entry in self._queue.expired(time.monotonic()):
             entry.fail(late())
 
     def _forget(self, entry: Entry[R]) -> None:
-        with self._changed:
+        with self._lock:
             self._queue.remove(entry)
 
     def _fail(self, batch: Batch[R], error: RefusedError) -> None:
         for entry, _ in batch.pieces:
             entry.fail(error)
+            self._forget(entry)  # the rest of a large one is not judged
 
     def _fail_all(self, error: RefusedError) -> None:
-        for entry in self._queue.clear():
-            entry.fail(error)
+        with self._lock:
+            for entry in self._queue.clear():
+                entry.fail(error)

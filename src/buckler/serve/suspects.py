@@ -64,7 +64,7 @@ class Suspects:
         grace: int = _GRACE,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._spec, self._looks, self._near, self._own = spec, looks, rule.near, rule.own
+        self._spec, self._looks, self._rule = spec, looks, rule
         self._policy, self._hold_s, self._grace = policy, hold_s, grace
         self._clock = clock
         self._lock = threading.Lock()
@@ -140,7 +140,7 @@ class Suspects:
 
         Raises: RefusedError 429 where the policy is to answer fewer.
         """
-        if self._policy == "flag" or not (self._marks or len(x) >= self._own):
+        if self._policy == "flag" or not (self._marks or len(x) >= self._rule.own):
             return None
         # To look at many bytes takes long: the answers to others do not wait for it.
         if x.nbytes > QUICK:
@@ -173,14 +173,13 @@ class Suspects:
     def _crowd(self, values: NDArray[np.float32], cells: Bytes) -> NDArray[np.bool_]:
         """(n,) rows that are a run within one request: nobody could look at it before."""
         crowd = np.zeros(len(values), np.bool_)
-        if len(values) < self._own:
+        if len(values) < self._rule.own:
             return crowd
         different = list({row.tobytes(): index for index, row in enumerate(values)}.values())
-        if len(different) >= self._own:
-            crowd[different] = [
-                self._near.of(cells[different], cells[index]).sum() >= self._own
-                for index in different
-            ]
+        if len(different) >= self._rule.own:
+            least = self._rule.own * self._rule.times(cells[different])
+            near = [self._rule.near.of(cells[different], cells[index]).sum() for index in different]
+            crowd[different] = near >= least
         return crowd
 
     def _spent(self, name: str, rows: int) -> bool:
@@ -193,7 +192,7 @@ class Suspects:
         """(n, marks) which of cells (n, c) are near which marks."""
         if not self._names:
             return np.zeros((len(cells), 0), np.bool_)
-        return np.stack([self._near.of(self._cells, row) for row in cells])
+        return np.stack([self._rule.near.of(self._cells, row) for row in cells])
 
     def _known(self, client: str, now: float) -> bool:
         """Whether it is under suspicion for a good while yet."""

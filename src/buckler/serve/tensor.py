@@ -9,8 +9,10 @@ from buckler import wire
 from buckler.errors import DataError
 from buckler.inputs import InputSpec
 from buckler.serve.body import images
+from buckler.serve.columns import rows_of_columns
 from buckler.serve.inputs import Inputs
 from buckler.text.codes import from_utf8
+from buckler.threats.features import FeatureSpec
 
 INPUT: Final = "input"
 
@@ -22,12 +24,20 @@ def is_numbers(value: object) -> bool:
     return all(part.get("datatype") != "BYTES" for part in parts)
 
 
-def rows_of(asked: wire.InferRequest, spec: InputSpec, max_rows: int, until: float) -> Inputs:
-    """x (n, *spec.shape) float32, checked: numbers as they stand, or image files (n,) in BYTES; of
-    a classifier of texts, texts (n,) in BYTES.
+def rows_of(
+    asked: wire.InferRequest,
+    spec: InputSpec,
+    max_rows: int,
+    until: float,
+    table: FeatureSpec | None = None,
+) -> Inputs:
+    """x (n, *spec.shape) float32, checked: numbers as they stand, or image files (n,) in BYTES;
+    with a table, also an input a column; of a classifier of texts, texts (n,) in BYTES.
 
     Raises: DataError naming the first thing wrong; RefusedError 504 past the loop's time `until`.
     """
+    if table is not None and list(asked.inputs) != [INPUT]:
+        return Inputs(spec.check(rows_of_columns(asked.inputs, table, max_rows)))
     if list(asked.inputs) != [INPUT]:
         names = ", ".join(map(repr, asked.inputs))
         raise DataError(f"there must be one input, called {INPUT!r}. Got {names[:120]}")
@@ -46,11 +56,11 @@ def rows_of(asked: wire.InferRequest, spec: InputSpec, max_rows: int, until: flo
         return _decoded(array.tolist(), spec, until)
     if array.dtype.kind not in "fiu":
         raise DataError("the input must be numbers, or image files in BYTES. Got BOOL")
-    if array.dtype == np.uint8 and spec.levels == 256 and spec.box == (0, 1):
-        numbers = array.astype(np.float32) / 255
-    else:
-        with np.errstate(over="ignore"):  # infinity is refused below
-            numbers = np.require(array, np.float32, "W")
+    pixels = array.dtype == np.uint8 and spec.levels == 256 and spec.box == (0, 1)
+    if pixels or (array.dtype == np.uint16 and spec.is_deep):
+        return Inputs(spec.of_levels(array))
+    with np.errstate(over="ignore"):  # infinity is refused below
+        numbers = np.require(array, np.float32, "W")
     return Inputs(spec.check(torch.from_numpy(numbers)))
 
 

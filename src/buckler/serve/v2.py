@@ -15,6 +15,7 @@ from buckler.guard import Guard
 from buckler.serve import v2_contract
 from buckler.serve.arms import Served
 from buckler.serve.body import QUICK, QUICK_BINARY, Intake
+from buckler.serve.columns import ports
 from buckler.serve.direct import Direct
 from buckler.serve.inputs import Inputs
 from buckler.serve.judged import Judged
@@ -68,7 +69,9 @@ class V2:
             "name": self.settings.model,
             "versions": [digest[:12]],
             "platform": "buckler",
-            "inputs": [{"name": INPUT, "datatype": datatype, "shape": sizes}],
+            "inputs": [{"name": INPUT, "datatype": datatype, "shape": sizes}]
+            if self.guard.table is None
+            else ports(self.guard.table),
             "outputs": [
                 {
                     "name": name,
@@ -100,7 +103,8 @@ class V2:
         """What is asked, and its rows; in a thread where that takes long."""
 
         def parse(asked: wire.InferRequest) -> tuple[wire.InferRequest, Inputs]:
-            return asked, rows_of(asked, self.guard.spec, self.settings.max_rows, until)
+            guard, most = self.guard, self.settings.max_rows
+            return asked, rows_of(asked, guard.spec, most, until, guard.table)
 
         if _json_size(content, length) > QUICK or len(content) > QUICK_BINARY:
             return await self.intake.in_thread(lambda: parse(self._read(content, length)), until)
@@ -142,7 +146,7 @@ def add_v2(app: FastAPI, v2: V2) -> None:
     """The routes, but those of the server's own health."""
     digest = v2.guard.digest
     names = {"model": [v2.settings.model], "version": [digest[:12], digest]}
-    contract = v2_contract.Contract(v2.guard.spec, v2.settings.max_rows, names)
+    contract = v2_contract.Contract(v2.guard.spec, v2.settings.max_rows, names, v2.guard.table)
 
     @app.get(SERVER, summary="What this server is", responses=contract.server())
     async def server() -> Response:

@@ -10,6 +10,7 @@ from buckler import wire
 from buckler.inputs import InputSpec
 from buckler.serve.contract import INPUT_REFUSED, answer, refusals
 from buckler.serve.tensor import INPUT
+from buckler.threats.features import FeatureSpec
 
 Json = dict[str, Any]
 Responses = dict[int | str, dict[str, Any]]
@@ -81,6 +82,7 @@ class Contract:
     spec: InputSpec
     max_rows: int
     names: dict[str, list[str]]
+    table: FeatureSpec | None = None
 
     def server(self) -> Responses:
         extensions = {"type": "array", "items": _TEXT}
@@ -135,15 +137,17 @@ class Contract:
         what = f"numbers, shape [n, {shape}],{image}"
         if self.spec.text:
             what = "texts, datatype BYTES, shape [n]"
+        columns = () if self.table is None else self.table.names
+        named = f"; or one input a column: {', '.join(columns)}" if columns else ""
         inputs: Json = {
             "type": "array",
             "items": {
                 **_TENSOR,
-                "properties": {**_TENSOR["properties"], "name": {"enum": [INPUT]}},
+                "properties": {**_TENSOR["properties"], "name": {"enum": [INPUT, *columns]}},
             },
             "minItems": 1,
-            "maxItems": 1,
-            "description": f'one tensor, "{INPUT}": {what}; n up to {self.max_rows}',
+            "maxItems": max(1, len(columns)),
+            "description": f'one tensor, "{INPUT}": {what}; n up to {self.max_rows}{named}',
         }
         output = {**_object(name=_TEXT, parameters=_PARAMETERS), "required": ["name"]}
         body = _object(

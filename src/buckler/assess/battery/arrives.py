@@ -1,5 +1,7 @@
 """Does a gradient arrive? Checks 1, 2, 4 and 25."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -43,6 +45,12 @@ def zeros(scene: Scene) -> Check:
     return Check(2, name, ARRIVES, worst, limit, mark, said)
 
 
+def flat(scene: Scene) -> bool:
+    """Whether no row has a slope to climb, not even on the margin: the graph might as well be cut,
+    and ten times the steps from a point that never moves tell nothing."""
+    return bool((scene.slope(margin)[0] == 0).all())
+
+
 def probabilities(scene: Scene) -> Check:
     """4: outputs that are probabilities already: gradients vanish through the softmax."""
     name, limit = "probabilities instead of logits", "rows in [0, 1] that sum to 1 warn"
@@ -71,6 +79,8 @@ def _answer(scene: Scene, x: Tensor) -> Tensor:
         return logits_of(scene.view, x.clamp(*scene.threat.box)).argmax(1)
 
 
-def check(scene: Scene) -> tuple[Check, ...]:
-    """2, 4 and 25; what comes of 1 decides how the rest is attacked."""
-    return (zeros(scene), probabilities(scene), parity(scene))
+def check(scene: Scene) -> Iterator[Check]:
+    """2, 4 and 25; what comes of 1 and 2 decides how the rest is attacked."""
+    yield zeros(scene)
+    yield probabilities(scene)
+    yield parity(scene)

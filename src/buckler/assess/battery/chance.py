@@ -1,13 +1,13 @@
 """Is chance handled? Checks 5 and 6."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from buckler.assess.battery.check import CHANCE, Check, absent
 from buckler.assess.battery.scene import Scene, climb, varies
+from buckler.assess.battery.still import Still
 
 SPREAD = 1e-4  # of the largest logit (5)
 DROP = 0.05  # of the rows (6)
@@ -37,9 +37,9 @@ def fixed(scene: Scene) -> Check:
         return absent(6, name, CHANCE, "nothing is drawn")
     if not scene.gradients or scene.undefended is None:
         return absent(6, name, CHANCE, "there is no undefended model to compare with")
-    still = _seeded(scene.target.view, scene.seed)
+    still = Still(scene.target.view, scene.seed)
     if varies(still, scene.x) > SPREAD:
-        return absent(6, name, CHANCE, "its draws are not torch's, so that they cannot be fixed")
+        return absent(6, name, CHANCE, "its draws are not torch's own: they cannot be fixed")
     attack = replace(climb(scene.effort.steps), stop=False)  # a row's draws hang on its place
     some = torch.arange(scene.n) < _PLACES
     alone = (replace(scene, view=m, random=False) for m in (still, scene.undefended.view))
@@ -49,16 +49,6 @@ def fixed(scene: Scene) -> Check:
     return Check(6, name, CHANCE, drop, limit, "warn" if drop > DROP else "pass", said)
 
 
-def _seeded(view: Callable[[Tensor], Tensor], seed: int) -> Callable[[Tensor], Tensor]:
-    """The view with torch's generator set anew at each call, and put back."""
-
-    def still(x: Tensor) -> Tensor:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return view(x)
-
-    return still
-
-
-def check(scene: Scene) -> tuple[Check, ...]:
-    return (randomness(scene), fixed(scene))
+def check(scene: Scene) -> Iterator[Check]:
+    yield randomness(scene)
+    yield fixed(scene)

@@ -1,13 +1,15 @@
 """Did the attack converge? Checks 13 to 17 and 19; 23 and 24 have files of their own."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from buckler.assess.battery import binarized, selftest
 from buckler.assess.battery.check import CONVERGED, Check, absent
 from buckler.assess.battery.scene import Main, Scene, climb
-from buckler.assess.battery.second_look import stay
+from buckler.assess.battery.second_look import Look, stay
 from buckler.attacks import Square
 from buckler.protocols import Attack
 from buckler.threats import LpBall
@@ -21,17 +23,15 @@ _LAST = 10
 _NO_PATH = "no gradient arrives: Square has no path to look at"
 
 
-def check(scene: Scene, main: Main) -> tuple[Check, ...]:
-    return (
-        unbounded(scene),
-        grey(scene),
-        monotone(scene),
-        doubled(scene, main),
-        late(scene, main),
-        silent(scene, main),
-        binarized.check(scene),
-        selftest.check(scene),
-    )
+def check(scene: Scene, main: Main) -> Iterator[Check]:
+    yield unbounded(scene)
+    yield grey(scene)
+    yield monotone(scene)
+    yield doubled(scene, main)
+    yield late(scene, main)
+    yield silent(scene, main)
+    yield binarized.check(scene)
+    yield selftest.check(scene)
 
 
 def _attack(scene: Scene, steps: int, restarts: int = 1) -> Attack:
@@ -44,13 +44,11 @@ def unbounded(scene: Scene) -> Check:
     allowed = max(int(share * scene.n), scene.limit)
     open_ = scene.threat.unbounded(scene.x)
     first = ~scene.broken(_attack(scene, scene.effort.steps, 2), threat=open_)
-    stuck = first
-    if int(first.sum()) > allowed:
-        stuck = stay(scene, first, threat=open_, enough=allowed)
+    look = stay(scene, first, threat=open_, enough=allowed)
     value = 1 - float(first.float().mean())
-    said = f"{int(first.sum())} of {scene.n} rows stood, {int(stuck.sum())} at the second look"
+    said = _stood(first, look)
     limit = f"fails if > {allowed} rows stay at the second look"
-    fails = int(stuck.sum()) > allowed
+    fails = int(look.stuck.sum()) > allowed
     return Check(13, "unbounded attack", CONVERGED, value, limit, "fail" if fails else "pass", said)
 
 
@@ -66,14 +64,18 @@ def grey(scene: Scene) -> Check:
     chance = float(scene.y.bincount().max()) / scene.n  # what one answer for all gets right
     most = chance + 3 * (chance * (1 - chance) / scene.n) ** 0.5
     allowed = max(int(most * scene.n), scene.limit)
-    stuck = left
-    if int(left.sum()) > allowed:
-        stuck = stay(scene, left, threat=wide, enough=allowed)
+    look = stay(scene, left, threat=wide, enough=allowed)
     value = float(left.float().mean())
-    said = f"{int(left.sum())} of {scene.n} rows stood, {int(stuck.sum())} at the second look"
+    said = _stood(left, look)
     limit = f"fails if > {allowed} rows stay at the second look: the largest class + 3 sigma"
-    fails = int(stuck.sum()) > allowed
+    fails = int(look.stuck.sum()) > allowed
     return Check(14, name, CONVERGED, value, limit, "fail" if fails else "pass", said)
+
+
+def _stood(first: Tensor, look: Look) -> str:
+    said = f"{int(first.sum())} of {len(first)} rows stood"
+    again = int(look.at.sum())
+    return f"{said}, {int(look.stuck.sum())} of {again} at a second look" if again else said
 
 
 def monotone(scene: Scene) -> Check:

@@ -1,5 +1,7 @@
 """Was the deployed thing attacked? Checks 7 and 20."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
@@ -63,5 +65,6 @@ def _wins(scene: Scene, x_adv: Tensor, y: Tensor) -> Tensor:
     return wins > times / 2
 
 
-def check(scene: Scene, main: Main) -> tuple[Check, ...]:
-    return (dynamic(scene), same(scene, main))
+def check(scene: Scene, main: Main) -> Iterator[Check]:
+    yield dynamic(scene)
+    yield same(scene, main)

@@ -24,7 +24,8 @@ class Effort:
 
     rows: at most, of those the target gets right. steps: of the white-box attack.
     queries: of Square. noise_rows, noise: rows and draws of plain noise. decision_rows,
-    decision_queries: of HopSkipJump. points: rows of the binarization test.
+    decision_queries: of HopSkipJump. points: rows of the binarization test. again: how many times
+    the steps, and how many restarts, a second look takes.
     """
 
     rows: int = 200
@@ -35,6 +36,7 @@ class Effort:
     decision_rows: int = 50
     decision_queries: int = 1000
     points: int = 50
+    again: int = 10
 
     def __post_init__(self) -> None:
         if min(vars(self).values()) < 1:

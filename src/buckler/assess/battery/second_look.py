@@ -1,6 +1,6 @@
 """Rows that another attack broke get a second look: one lucky row condemns nothing."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -10,8 +10,15 @@ from buckler.attacks import APGD, OrthogonalPGD, Square
 from buckler.protocols import Attack
 from buckler.threats import LpBall
 
-_STEPS, _RESTARTS = 10, 10  # times those of the first look, and how many
 _TOGETHER = 16  # rows that are looked at at once
+
+
+@dataclass(frozen=True)
+class Look:
+    """(n,) bool each: the rows looked at, and those that stay unbroken."""
+
+    at: Tensor
+    stuck: Tensor
 
 
 def stay(
@@ -21,38 +28,40 @@ def stay(
     loss: str = "selective",
     threat: LpBall | None = None,
     enough: int | None = None,
-) -> Tensor:
+) -> Look:
     """Which of the rows (n,) bool stay unbroken by the white-box attack with ten times the steps,
-    ten restarts, the margin and each of the nearest classes as a target.
+    ten restarts (`Effort.again`), the margin and each of the nearest classes as a target.
 
     Args:
         loss: "ce": cross entropy alone, for the question whether it saturates.
-        enough: stop once more rows than this stay; rows that were not looked at do not count.
+        enough: stop once more rows than this stay, or no more can.
     """
-    stuck = torch.zeros(scene.n, dtype=torch.bool)
+    stuck, looked = torch.zeros_like(rows), torch.zeros_like(rows)
     enough = scene.limit if enough is None else enough
-    for at in rows.nonzero()[:, 0].split(_TOGETHER) if bool(rows.any()) else ():
+    for at in rows.nonzero()[:, 0].split(_TOGETHER):
+        count = int(stuck.sum())
+        if count > enough or count + int((rows & ~looked).sum()) <= enough:
+            break
         left = torch.zeros_like(stuck)
         left[at] = True
         for attack in longer(scene, loss):
             left &= ~scene.broken(attack, left, threat)
         stuck |= left
-        if int(stuck.sum()) > enough:
-            break
-    return stuck
+        looked[at] = True
+    return Look(looked, stuck)
 
 
 def longer(scene: Scene, loss: str) -> tuple[Attack, ...]:
     """The white-box attack with much more effort, cheapest first."""
-    effort, goal = scene.effort, scene.threat.goal
+    effort, goal, again = scene.effort, scene.threat.goal, scene.effort.again
     if not scene.gradients:
-        return (Square(queries=10 * effort.queries),)
-    long = climb(_STEPS * effort.steps, _RESTARTS, loss)
+        return (Square(queries=again * effort.queries),)
+    long = climb(again * effort.steps, again, loss)
     if loss == "ce":
         return (long,)
     if goal.kind == "guarded":
-        orthogonal = OrthogonalPGD(steps=_STEPS * effort.steps)
+        orthogonal = OrthogonalPGD(steps=again * effort.steps)
         return (long,) if scene.threat.norm == "l1" else (long, orthogonal)
-    short = climb(effort.steps, _RESTARTS, loss)
+    short = climb(effort.steps, again, loss)
     targeted = APGD(steps=100, loss="pair", targets=9, name="targeted")
     return (replace(short, random_start=True), targeted, long)

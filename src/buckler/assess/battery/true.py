@@ -1,6 +1,7 @@
 """Is the gradient true? Checks 3, 18, 21 and 22: does the loss do what its slope promises?"""
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -39,7 +40,7 @@ def saturation(scene: Scene, main: Main) -> Check:
     gap = float(freed.float().mean())
     said = f"{int(extra.sum())} rows fell to the margin alone, {int(freed.sum())} of them to "
     said += f"logits / {factor:.3g}"
-    stuck = int(stay(scene, freed, loss="ce").sum()) if gap > GAP else 0
+    stuck = int(stay(scene, freed, loss="ce").stuck.sum()) if gap > GAP else 0
     if gap > GAP:
         said += f"; {stuck} of those looked at twice stay on the cross entropy as it is"
     return Check(3, name, TRUE, gap, limit, "fail" if stuck > scene.limit else "pass", said)
@@ -119,5 +120,8 @@ def _radius(scene: Scene, most: float) -> float:
     return min(eps / 2 / share, most)
 
 
-def check(scene: Scene, main: Main) -> tuple[Check, ...]:
-    return (saturation(scene, main), unstable(scene), fidelity(scene), cosine(scene))
+def check(scene: Scene, main: Main) -> Iterator[Check]:
+    yield saturation(scene, main)
+    yield unstable(scene)
+    yield fidelity(scene)
+    yield cosine(scene)

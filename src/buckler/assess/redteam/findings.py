@@ -71,7 +71,7 @@ def folder_name(row: int, attack: str) -> str:
 
 def is_file(spec: InputSpec) -> bool:
     """Whether an input is an image that a PNG holds bit for bit."""
-    return spec.is_image and spec.levels == 256
+    return spec.is_image and (spec.levels == 256 or spec.is_deep)
 
 
 def as_file(spec: InputSpec, threat: Threat, x: Tensor, x_adv: Tensor) -> Tensor:

@@ -70,7 +70,8 @@ def _certified(value: Json) -> list[str]:
         rate = each["rate"]
         rows.append(f"| {each['radius']:g} | {100 * rate['value']:.1f} % | {_interval(rate)} |")
     about = f"{found['sentence']}. About {found['about']}."
-    return ["## Guaranteed\n\n" + about[:1].upper() + about[1:] + "\n\n" + "\n".join(rows)]
+    table = "\n\n" + "\n".join(rows) if found["radii"] else ""
+    return ["## Guaranteed\n\n" + about[:1].upper() + about[1:] + table]
 
 
 def _battery(value: Json) -> str:

@@ -6,8 +6,11 @@ from bisect import bisect_right
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from buckler.assess.floors import certified_rate
 from buckler.assess.ledger import Ledger
+from buckler.assess.per_class import per_class
 from buckler.errors import DataError
 from buckler.look import curves
 from buckler.look.plots import Curve
@@ -72,15 +75,20 @@ def review_curve(tradeoff: Json) -> str:
 
 def certified_table(certificates: Json | None) -> list[Json]:
     """Certified accuracy at a few radii, up to the largest that any row has."""
-    if certificates is None:
+    if certificates is None or not _has_radii(certificates):
         return []
     most = max((row["radius"] for row in certificates["certificates"]), default=0.0)
     radii = [math.floor(1000 * most * step / 5) / 1000 for step in range(6)] if most > 0 else [0.0]
     return [{"radius": r, "rate": vars(certified_rate(certificates, r))} for r in radii]
 
 
+def _has_radii(certificates: Json) -> bool:
+    """Certificates against patches have none."""
+    return all("radius" in row for row in certificates["certificates"])
+
+
 def certified_curve(certificates: Json | None) -> str:
-    if certificates is None:
+    if certificates is None or not _has_radii(certificates):
         return ""
     rows = certificates["certificates"]
     radii = sorted({0.0, *(row["radius"] for row in rows if row["label"] == row["y"])})
@@ -125,6 +133,16 @@ def confusion(ledger: Ledger, names: tuple[str, ...]) -> Json:
         "totals": [sum(row) for row in cells],
         "worst": [{"n": n, "truth": a, "answer": b} for n, a, b in wrong[:5] if n],
     }
+
+
+def by_class(ledger: Ledger, names: tuple[str, ...]) -> list[tuple[Json, Json]]:
+    """Each class as it stands and under attack; none if some class has no row."""
+    if len(np.unique(ledger.y)) < len(names):
+        return []
+    clean, attacked = (
+        [row.to_dict() for row in per_class(ledger, names, attacked)] for attacked in (False, True)
+    )
+    return list(zip(clean, attacked, strict=True))
 
 
 def cost(systems: list[Json]) -> Json:

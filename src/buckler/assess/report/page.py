@@ -62,6 +62,7 @@ def _context(evidence: Evidence, facts: Facts) -> Json:
         "history": figures.histories(evidence.output),
         "class_names": names,
         "confusion": None if ledger is None else figures.confusion(ledger, names),
+        "by_class": [] if ledger is None else figures.by_class(ledger, names),
         "whole": len(names) <= _MOST_CLASSES,
         "receiver": figures.receiver(facts.tradeoff),
         "review_curve": figures.review_curve(facts.tradeoff),

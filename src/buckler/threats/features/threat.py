@@ -11,6 +11,7 @@ from buckler import draws
 from buckler.errors import UsageError
 from buckler.threats.features.cost import cost, distance
 from buckler.threats.features.legal import legal
+from buckler.threats.features.reach import Reach, reaches
 from buckler.threats.features.repair import repair
 from buckler.threats.features.spec import FeatureSpec
 from buckler.threats.goal import Goal
@@ -178,12 +179,17 @@ class FeatureThreat:
         return unit * ranges
 
     def ranges(self, like: Tensor) -> Tensor:
-        """(width,) how wide each classifier's column is; 0 where the attacker sets nothing."""
+        """(width,) how wide each classifier's column is; 0 where the attacker can move nothing."""
         wide = []
-        for each in self.spec.features:
+        for each, way in zip(self.spec.features, self.reaches, strict=True):
             low, high = (0.0, 1.0) if each.onehot else each.ends
-            wide += [(high - low) if each.mutable else 0.0] * each.wide
+            wide += [(high - low) if each.mutable and way != "none" else 0.0] * each.wide
         return torch.tensor(wide).to(like)
+
+    @property
+    def reaches(self) -> tuple[Reach, ...]:
+        """For each feature, where the largest of the rows' budgets lets it go."""
+        return reaches(self.spec, self.unit, float(torch.as_tensor(self.budget).max()))
 
     def random_point(self, x: Tensor, seed: int, rows: Tensor, step: int) -> Tensor:
         """A random value in each feature that may change, drawn back into the budget."""
