@@ -332,7 +332,7 @@ def test_state_is_plain_arrays(name: str) -> None:
 
 def test_unknown_detectors_are_refused() -> None:
     features = toy_features((4,))(torch.rand(5, 4))
-    with pytest.raises(UsageError, match=r"one of confidence, margin, .*, forest\. Got 'x'"):
+    with pytest.raises(UsageError, match=r"one of confidence, margin, .*, density\. Got 'x'"):
         fit_detector("x", features, np.zeros(5, int))
     with pytest.raises(BundleError, match="names a detector 'x'; known are confidence, margin"):
         load_detector("x", {})
