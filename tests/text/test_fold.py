@@ -14,7 +14,7 @@ from buckler.threats.text.edits import DISGUISES
 
 word = st.text("abcdefghijklmnopqrstuvwxyzABIKLMSW", min_size=1, max_size=9)
 anything = st.text(st.characters(codec="utf-8"), max_size=30)
-WORDS = ["funny", "Million", "assess", "Corn", "WILL", "mmm", "x"]
+WORDS = ["funny", "Million", "assess", "Corn", "WILL", "mmm", "Mn", "x"]
 
 
 def test_the_table_is_unicodes() -> None:

@@ -26,7 +26,8 @@ _READ: Final = str.maketrans({sign: letter for letter, signs in LEET.items() for
     "l": "i", "1": "i", "!": "i", "|": "i",
 })  # fmt: skip
 _NO_LETTER = re.compile(r"[\W\d_]+")
-_RUN = re.compile(r"(rn|.)\1+")
+_RUN = re.compile(r"(.)\1+")
+_RN = re.compile(r"(?:rn){2,}")
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,10 @@ def key_of(spelled_: str) -> str:
 
 
 def _once(name: str) -> str:
-    """Runs of a letter as one. Most have none, and to look is quicker than to replace."""
-    return _RUN.sub(r"\1", name) if _RUN.search(name) else name
+    """Runs of a letter as one, then runs of rn, which stand for runs of m: that leaves no others.
+    Most have none, and to look is quicker than to replace."""
+    name = _RUN.sub(r"\1", name) if _RUN.search(name) else name
+    return _RN.sub("rn", name) if "rnrn" in name else name
 
 
 def _key(folded: str) -> str:
