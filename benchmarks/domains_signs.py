@@ -25,22 +25,22 @@ from buckler.threats import Patch, Sticker
 
 Json = dict[str, Any]
 SQUARE = Patch((5, 5))
-_PER_SIDE, _FILL = 6, 0.5
-_THROUGH = 60  # rows attacked through the masks as well
+_PER_SIDE, _FILL = 13, 0.5
+_THROUGH = 12  # rows attacked through the masks as well
 _POINTS, _CERTIFIED = 2.0, 0.6
 
 
 def measured(quick: bool) -> tuple[list[Json], list[Bar], str]:
     """Rows, bars and table."""
     build, signs = _example()
-    sizes = (600, 60, 40) if quick else (6000, 300, 400)
+    sizes = (600, 60, 40) if quick else (6000, 300, 300)
     (fit, y_fit), (select, y_select), (x, y) = (signs(n, seed) for seed, n in enumerate(sizes))
-    epochs = 2 if quick else 24
-    masked = Occluded(threat=SQUARE, per_side=_PER_SIDE, fill=_FILL, tries=2)
-    validate = MaskedValidation(select, y_select, SQUARE, _PER_SIDE, _FILL, 60)
+    epochs = 2 if quick else 36
+    masked = Occluded(threat=SQUARE, per_side=_PER_SIDE, fill=_FILL, tries=4)
+    validate = MaskedValidation(select, y_select, SQUARE, _PER_SIDE, _FILL, 40)
     recipes = (
-        Recipe("standard", Standard(), epochs, chosen_by="clean", validate_every=4),
-        Recipe("occluded", masked, epochs, validate_every=4),
+        Recipe("standard", Standard(), epochs, chosen_by="clean", validate_every=6),
+        Recipe("occluded", masked, epochs, validate_every=6),
     )
     jobs = [partial(_trained, build, fit, y_fit, recipe, validate) for recipe in recipes]
     plain, hidden = side_by_side(jobs, 2)
@@ -83,7 +83,7 @@ def _attacked(plain: nn.Module, system: Masked, x: Tensor, y: Tensor) -> list[Js
     bare = plain(square(plain, x, y, SQUARE)).argmax(1) == y
     certified, held = system.certified(x) == y, torch.ones(len(x), dtype=torch.bool)
     held &= system.answers(square(system.model, x, y, SQUARE)) == y
-    # Through the masks, too: each step asks 36 forwards.
+    # Through the masks, too: each step asks 169 forwards.
     through = PatchAttack(steps=20, restarts=1)(system, x[few], y[few], SQUARE)
     held[few] &= system.answers(through) == y[few]
     right = plain(x).argmax(1) == y

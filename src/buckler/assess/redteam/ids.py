@@ -66,7 +66,7 @@ PHYSICAL = Family(
 
 _CLASSES = {
     WHITE_BOX: "APGD CAPGD CW DDN DeepFool FAB FGSM FMN OrthogonalPGD PGD SigmaZero Strong",
-    QUERIES: "Enumerate Estimating HopSkipJump MOEVA OnePixel PriceSearch SimBA Square",
+    QUERIES: "Enumerate Estimating HopSkipJump MOEVA OnePixel PriceSearch SimBA Square TextSearch",
     TRANSFER: "Transfer",
     PHYSICAL: "ColourShift Corruptions PatchAttack StickerAttack WorstOfK",
 }
