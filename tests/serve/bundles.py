@@ -15,12 +15,15 @@ from buckler.models.nets import digits_cnn
 
 
 def untrained(path: Path) -> str:
-    """Write an untrained net as a bundle to `path`. Returns: its digest."""
+    """Write an untrained net, always the same, as a bundle to `path`. Returns: its digest."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = digits_cnn()
     spec = InputSpec((1, 8, 8), tuple("0123456789"), levels=256)
     empty = Split(torch.zeros(0, 1, 8, 8), torch.zeros(0, dtype=torch.int64), ())
     guard = Guard(
         spec=spec,
-        members=(TorchClassifier(digits_cnn()),),
+        members=(TorchClassifier(net),),
         weights=(1.0,),
         temperatures=(1.0,),
         detectors=(Confidence(),),
