@@ -106,6 +106,8 @@ class Idle:
     batch_s: float = 0.0
     digest: str = DIGEST
     random: bool = False
+    table: None = None
+    answering: None = None
 
     def judge_with_probabilities(self, x: Tensor) -> tuple[list[Verdict], Tensor]:
         if self.batch_s:

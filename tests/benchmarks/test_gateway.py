@@ -1,6 +1,7 @@
 """The gateway's benchmark: what is asked of all is the same, and the bars stand."""
 
 import json
+from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ import torch
 from benchmarks.gateway import BARS_MS, bars, table
 from benchmarks.gateway_ask import _ms, idle_ms
 from benchmarks.gateway_cases import Idle, cases, from_json, guarded
+from buckler.inputs import InputSpec
+from buckler.serve import Background, Settings
 
 FLOOD = {
     "what": "overload",
@@ -75,3 +78,12 @@ def test_the_bars() -> None:
 def test_what_wrk_says() -> None:
     assert [_ms(text) for text in ("512.00us", "1.50ms", "2.00s")] == [0.512, 1.5, 2000.0]
     assert idle_ms(lambda: torch.zeros(1), 5) > 0
+
+
+def test_a_gateway_takes_the_guard_that_has_nothing_to_do():
+    spec = InputSpec((4,), ("a", "b"))
+    with Background(Idle(spec), Settings.read(port=0), log=False) as url:
+        body = json.dumps({"rows": [[0.1, 0.2, 0.3, 0.4]]}).encode()
+        request = Request(f"{url}/v1/classify", body, {"Content-Type": "application/json"})
+        with urlopen(request, timeout=10) as answer:
+            assert json.loads(answer.read())["verdicts"][0]["status"] == "ACCEPTED"
