@@ -10,7 +10,7 @@ from buckler.models.alerts import Alerting
 from buckler.models.boosting import LightGBMClassifier, XGBoostClassifier
 from buckler.models.worst import WorstCase
 from buckler.protocols import Progress
-from buckler.threats.features import FeatureThreat
+from buckler.threats.features import FeatureSpec, FeatureThreat
 from buckler.threats.features.legal import legal
 from buckler.threats.features.repair import repair
 from buckler.threats.features.room import box
@@ -65,15 +65,7 @@ def decide(
             "certificates of trees need an XGBoost or LightGBM booster. "
             f"Got {type(booster).__name__}"
         )
-    spec = threat.spec
-    whole = [
-        each.kind == "integer" or bool(each.levels and isinstance(each.levels[0], str))
-        for each in spec.features
-        for _ in range(each.wide)
-    ]
-    if any(bool((x[:, at] != x[:, at].round()).any()) for at, flag in enumerate(whole) if flag):
-        raise UsageError("columns of whole numbers must hold whole numbers")
-    worst, x_adv = WorstCase(booster, whole), x.clone()
+    worst, x_adv = WorstCase(booster, _whole(threat.spec, x)), x.clone()
     low, high = box(threat, x)
     answers = model(x).argmax(1)
     if known is not None:
@@ -97,6 +89,18 @@ def decide(
         if progress is not None:
             progress(row + 1, len(x))
     return Decisions(certificates, x_adv)
+
+
+def _whole(spec: FeatureSpec, x: Tensor) -> list[bool]:
+    """Which columns hold whole numbers alone. Raises: UsageError if x (n, width) says otherwise."""
+    whole = [
+        each.kind == "integer" or bool(each.levels and isinstance(each.levels[0], str))
+        for each in spec.features
+        for _ in range(each.wide)
+    ]
+    if any(bool((x[:, at] != x[:, at].round()).any()) for at, flag in enumerate(whole) if flag):
+        raise UsageError("columns of whole numbers must hold whole numbers")
+    return whole
 
 
 def _nearest(
