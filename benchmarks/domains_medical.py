@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.results_file import Bar
+from benchmarks.results_file import Bar, percent
 from buckler import draws
 from buckler.assess import Ledger, assess, of_guard, of_model
 from buckler.assess.parallel import side_by_side
@@ -25,7 +25,7 @@ from buckler.data import Dataset, Split
 from buckler.guard import Guard, calibrate
 from buckler.harden import RECIPES, RobustValidation, harden
 from buckler.inputs import InputSpec
-from buckler.stats import Rate, wilson
+from buckler.stats import wilson
 from buckler.threats import Corruption, LpBall
 
 Json = dict[str, Any]
@@ -176,16 +176,13 @@ def _table(rows: dict[tuple[str, bool], list[PerClass]], ledgers: dict[str, Ledg
         "|---|---|---|---|---|---|---|",
     ]
     for (name, attacked), (_, ill) in rows.items():
+        shown = (ill.found, ill.missed, ill.referred, ill.false_alarm)
+        rates = " | ".join(percent(asdict(rate)) for rate in shown)
         lines.append(
-            f"| {name} | {'attacked' if attacked else 'clean'} | {_rate(ill.found)} | "
-            f"{_rate(ill.missed)} | {_rate(ill.referred)} | {_rate(ill.false_alarm)} | "
+            f"| {name} | {'attacked' if attacked else 'clean'} | {rates} | "
             f"{balanced_accuracy(rows[name, attacked]):.1%} |"
         )
     return lines
-
-
-def _rate(rate: Rate) -> str:
-    return f"{100 * rate.value:.1f} % ({100 * rate.low:.1f}–{100 * rate.high:.1f})"
 
 
 def _sentences(sent: Json, wrong: int) -> list[str]:

@@ -5,12 +5,13 @@ against EASE (Steck 2019); campaigns are fake users that all have one item of th
 """
 
 import time
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.results_file import Bar
+from benchmarks.results_file import Bar, percent
 from buckler.certify.injection import least_injection
 from buckler.ops.crowds import FEWEST, Usual, alike, crowds
 from buckler.stats import Rate, wilson
@@ -106,8 +107,8 @@ def _campaigns(
                 {
                     "made": made,
                     "share": share,
-                    "found": vars(wilson(hits, each)),
-                    "false": vars(wilson(falsely, judged)),
+                    "found": asdict(wilson(hits, each)),
+                    "false": asdict(wilson(falsely, judged)),
                 }
             )
     return rows
@@ -116,7 +117,7 @@ def _campaigns(
 def _false(usual: Usual, before: Profiles, clean: Profiles) -> Json:
     flagged = len(crowds(usual, before, clean, _ASKED))
     judged = int((clean.sum(0) >= FEWEST).sum())
-    return {"made": "no campaign", "share": 0.0, "false": vars(wilson(flagged, judged))}
+    return {"made": "no campaign", "share": 0.0, "false": asdict(wilson(flagged, judged))}
 
 
 def _table(clicks: Json, found: list[Json]) -> str:
@@ -129,8 +130,8 @@ def _table(clicks: Json, found: list[Json]) -> str:
         "|---|---|---|---|",
     ]
     for row in found:
-        hit = _rate(row["found"]) if "found" in row else "–"
-        lines.append(f"| {row['made']} | {row['share']:.1%} | {hit} | {_rate(row['false'])} |")
+        hit = percent(row["found"]) if "found" in row else "–"
+        lines.append(f"| {row['made']} | {row['share']:.1%} | {hit} | {percent(row['false'])} |")
     few, half, most = (np.quantile(can, q) for q in (0.1, 0.5, 0.9))
     return "\n".join(
         [
@@ -141,10 +142,6 @@ def _table(clicks: Json, found: list[Json]) -> str:
             f"to be the fewest for {exact} of {len(rows)}, {seconds:.2f} s of processor time each.",
         ]
     )
-
-
-def _rate(rate: Json) -> str:
-    return f"{100 * rate['value']:.1f} % ({100 * rate['low']:.1f}–{100 * rate['high']:.1f})"
 
 
 def _bars(clicks: Json, found: list[Json]) -> list[Bar]:

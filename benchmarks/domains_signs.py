@@ -5,6 +5,7 @@ printed sticker against the plain one, the patch attack against both and every c
 """
 
 import sys
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.results_file import Bar
+from benchmarks.results_file import Bar, percent
 from buckler.assess.parallel import side_by_side
 from buckler.attacks import PatchAttack, StickerAttack, sticker_success
 from buckler.certify import ABSTAINED, Masked
@@ -99,24 +100,20 @@ def _attacked(plain: nn.Module, system: Masked, x: Tensor, y: Tensor) -> list[Js
 
 
 def _row(system: str, what: str, hit: Tensor) -> Json:
-    return {"system": system, "what": what, **vars(wilson(int(hit.sum()), len(hit)))}
+    return {"system": system, "what": what, **asdict(wilson(int(hit.sum()), len(hit)))}
 
 
 def _table(rows: list[Json]) -> str:
     lines = [
         "| signs, one square of 5×5 of 32×32 pixels (2.4 %) | | n |",
         "|---|---|---|",
-        *(f"| {r['system']}: {r['what']} | {_rate(r)} | {r['n']} |" for r in rows),
+        *(f"| {r['system']}: {r['what']} | {percent(r)} | {r['n']} |" for r in rows),
     ]
     said = (
         "- A certificate is about one axis-aligned square inside the picture, of any content. Two "
         "stickers, a larger one, or one that covers the sign's edge at a slant are outside of it."
     )
     return "\n".join([*lines, "", said])
-
-
-def _rate(row: Json) -> str:
-    return f"{100 * row['value']:.1f} % ({100 * row['low']:.1f}–{100 * row['high']:.1f})"
 
 
 def _bars(rows: list[Json]) -> list[Bar]:

@@ -3,7 +3,7 @@
 import operator
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +34,11 @@ class Bar:
 
 def hardware() -> str:
     return f"{os.cpu_count()}-core {platform.machine()} CPU, no GPU"
+
+
+def percent(rate: Mapping[str, Any]) -> str:
+    """A rate's value with its interval, as tables tell it."""
+    return f"{100 * rate['value']:.1f} % ({100 * rate['low']:.1f}–{100 * rate['high']:.1f})"
 
 
 def write_results(
